@@ -25,14 +25,10 @@ def find_options(home: str, storage: str | None) -> dict[str, str]:
     """Return the options with which a command finds the same database as this one."""
     options = {} if home == DEFAULT_HOME else {"home": home}
     if storage and "TUNER_STORAGE" not in os.environ:
-        options["storage"] = STORAGE_VARIABLE if has_password(storage) else storage
+        from tuner.study.database import storage_to_type
+
+        options["storage"] = storage_to_type(storage)
     return options
-
-
-def has_password(url: str) -> bool:
-    from tuner.study import database
-
-    return database.has_password(url)
 
 
 def typed_command(**changes: object) -> str:
@@ -58,15 +54,13 @@ def replace_option(words: Sequence[str], option: str, value: str) -> list[str]:
 
 def quote_words(words: Sequence[str]) -> list[str]:
     """Return the words quoted, and a variable in place of a database URL with a password."""
+    from tuner.study.database import has_password
+
     quoted, before = [], ""
     for word in words:
-        name, _, value = word.partition("=")
-        if before == "--storage" and has_password(word):
-            quoted.append(STORAGE_VARIABLE)
-        elif name == "--storage" and value and has_password(value):
-            quoted.append(f"{name}={STORAGE_VARIABLE}")
-        else:
-            quoted.append(quote(word))
+        option, url = ("", word) if before == "--storage" else ("--storage=", word.removeprefix("--storage="))
+        is_url = before == "--storage" or url != word
+        quoted.append(f"{option}{STORAGE_VARIABLE}" if is_url and has_password(url) else quote(word))
         before = word
     return quoted
 

@@ -81,7 +81,7 @@ def show_replay(url: str, info: StudyInfo, as_json: bool) -> None:
         for each in other:
             click.echo(f"{format_line(each.stored)}; again: {format_again(each)}")
         workers = len({each.stored.worker for each in replayed})
-        made_by = f"made by {workers} worker{'s' if workers > 1 else ''}"
+        made_by = f"made by {pluralize(workers, 'worker')}"
         same = len(replayed) - len(other)
         click.echo(f"{info.name}: {same} of {pluralize(len(replayed), 'decision')}, {made_by}, are the same again")
     if other:

@@ -101,14 +101,14 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
     """Print progress, the best trial, and the next commands."""
     from tuner.study import queries
     from tuner.study.format import format_params, format_value
-    from tuner.study.verdict import judge_trial
+    from tuner.study.verdict import judge_stored
 
     name, place = now.study.name, find_options(home, storage)
     click.echo(f"study '{name}': {count_of(now.num_finished, now.num_trials, 'trial', 'ended')}")
     if now.best:
         best = f"{format_value(now.best.value)}, trial {now.best.number}, {format_params(now.best.params)}"
         click.echo(f"best: {now.study.goal.metric} {best}")
-        verdict = judge_trial(now.study.goal, now.best.value, now.best.attrs.get("result", {}))
+        verdict = judge_stored(now.study.goal, now.best)
         if verdict.sentence:
             click.echo(f"{verdict.sentence}; {verdict.remedy}")
         command, more = ("best", {"export": "best"}) if verdict.is_usable else ("report", {})

@@ -78,7 +78,7 @@ def print_study(now: StudySummary, stats: StudyStats, none_meets: str = "", lear
         format_time_left,
         format_value,
     )
-    from tuner.study.verdict import judge_trial
+    from tuner.study.verdict import judge_stored
 
     mark = f" ({now.study.size})" if now.study.size else ""
     states = ", ".join(f"{n} {s.lower().replace('_', ' ')}" for s, n in sorted(now.states.items())) or "no trials"
@@ -92,7 +92,7 @@ def print_study(now: StudySummary, stats: StudyStats, none_meets: str = "", lear
     if now.best:
         best = f"{format_value(now.best.value)}, trial {now.best.number}, {format_params(now.best.params)}"
         click.echo(f"  best {now.study.goal.metric} {best}")
-        verdict = judge_trial(now.study.goal, now.best.value, now.best.attrs.get("result", {}))
+        verdict = judge_stored(now.study.goal, now.best)
         if verdict.sentence:
             click.echo(f"  {verdict.sentence}")
     if none_meets:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from tuner.artifacts.attempts import AttemptFiles
@@ -15,9 +14,8 @@ from tuner.paths import Run, attempt_of
 from tuner.study import epoch_queries, front, queries, trial_queries, trial_rows
 from tuner.study.front import FrontTrial
 from tuner.study.info import StudyInfo
-from tuner.study.optuna_tables import trials
 from tuner.study.trial_queries import OPEN, TrialInfo
-from tuner.study.verdict import Verdict, judge_trial
+from tuner.study.verdict import Verdict, judge_stored
 
 
 @dataclass(frozen=True)
@@ -35,14 +33,12 @@ class BestTrial:
     values: Mapping[str, float] = field(default_factory=dict)  # of all goals, and what was measured
     front: tuple[FrontTrial, ...] = ()  # with several goals
     pick: str = ""  # how it was chosen, if not as the best
-    state: str = (
-        ""  # of one that was chosen by its number: what became of it, such as "finished after 3 of 3 epochs"
-    )
+    state: str = ""  # what became of it, such as "finished after 3 of 3 epochs", if its number was given
 
     @property
     def verdict(self) -> Verdict:
         """What it does not find."""
-        return judge_trial(self.study.goal, self.trial.value, self.trial.attrs.get("result") or {})
+        return judge_stored(self.study.goal, self.trial)
 
     def fetch_files(self, attempts: AttemptFiles) -> Run:
         """Return the files of the finishing attempt, fetched from the artifact store if needed."""
@@ -82,7 +78,10 @@ def find_best(engine: Engine, name: str | None, pick: str | None = None) -> Best
         why = queries.explain_limits(engine, now) or f"trials: {states}"
         raise StudyError(f"study '{info.name}' has no finished trial yet ({why}).")
     complete = front.read_complete(engine, info) if info.measures or info.further or pick else []
-    best = now.best if pick is None else read_picked(engine, info, front.pick_trial(complete, info, pick))
+    best = now.best
+    if pick is not None:
+        with engine.connect() as db:
+            best = trial_rows.find_trial(db, info, front.pick_trial(complete, info, pick))
     epoch = int(best.attrs.get("result", {}).get("best_epoch", 0))
     rows = epoch_queries.read_epochs(engine, best.id)
     at_best = next((row for row in rows if row["epoch"] == epoch), {})
@@ -144,12 +143,3 @@ def check_exportable(found: BestTrial) -> None:
         f"trial {trial.number} has no weights: {found.state}, and they were deleted then. Finished and paused "
         "trials have weights: tuner trials --state complete --state paused."
     )
-
-
-def read_picked(engine: Engine, info: StudyInfo, number: int) -> TrialInfo:
-    """Return a trial by its number."""
-    same = (trials.c.study_id == info.id) & (trials.c.number == number)
-    with engine.connect() as db:
-        return trial_queries.read_trials_by_id(
-            db, [db.execute(sa.select(trials.c.trial_id).where(same)).scalar_one()]
-        )[0]

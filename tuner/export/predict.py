@@ -158,7 +158,7 @@ def write_instances(found: Instances, picture: Image, out: Path, name: str) -> s
     save_picture(instance_overlay(picture, found.labels), out / name, "_overlay")
     number = len(found.scores)
     more = f"; the first {MAX_INSTANCES} of them, all are in instances.json" if number > MAX_INSTANCES else ""
-    return f"{file} ({number} instance{'s' * (number != 1)}{more})"
+    return f"{file} ({pluralize(number, 'instance')}{more})"
 
 
 def check_images(images: list[Path]) -> None:

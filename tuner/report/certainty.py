@@ -16,12 +16,11 @@ import numpy as np
 
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.report.on_demand import DETAILS
-from tuner.report.resampling import DRAWS, ImageGroups, choose_groups, predict_interval, share_ahead
+from tuner.report.resampling import ImageGroups, choose_groups, predict_interval, share_ahead
 from tuner.report.study_data import StudyData, TrialData, format_param, join_numbers
 from tuner.report.trial_files import image_groups, image_scores, is_higher_better, paired_scores, read_details
 from tuner.wording import pluralize
 
-__all__ = ["DRAWS", "SURE", "Certainty", "assess_certainty", "describe_certainty", "share_ahead"]
 SURE = 0.95  # share of the draws in which a trial must be ahead
 RIVALS = 9  # next best trials that are compared with the best
 CHEAPER = 0.8  # of the training time of the best: a trial below is preferred
@@ -135,12 +134,12 @@ def assess_certainty(study: StudyData, details: Details) -> Certainty | None:
 def list_missing(
     study: StudyData,
     best: TrialData,
-    details: Mapping[str, Any],
+    details: dict[str, Any],
     groups: ImageGroups | None,
     repeated: Sequence[SeedGroup],
 ) -> list[str]:
     missing = []
-    if not image_scores(dict(details)):
+    if not image_scores(details):
         lost = f"{DETAILS} of trial {best.number} is gone, damaged or without scores"
         why = lost if DETAILS in best.files else "no scores of single validation images were kept"
         missing.append(f"{why}, so nothing is said of other images")
@@ -149,7 +148,7 @@ def list_missing(
         if groups.found_by:
             what = f"the validation images form {pluralize(groups.count, 'group')} by {groups.found_by}"
         missing.append(f"{what}, too few to say what other images would give or which trial they would prefer")
-    elif image_groups(dict(details)) is None:
+    elif image_groups(details) is None:
         missing.append("which validation images belong together was not recorded, so each counts as independent")
     if not repeated:
         missing.append(describe_unrepeated(study))

@@ -14,7 +14,6 @@ from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.errors import StudyError, did_you_mean, format_names, printable
 from tuner.plots.charts import Chart
 from tuner.recipe import parse_whole
-from tuner.report.certainty import share_ahead
 from tuner.report.group_curves import (
     TrialGroups,
     add_split,
@@ -24,6 +23,7 @@ from tuner.report.group_curves import (
     split_finished,
     trial_curves,
 )
+from tuner.report.resampling import share_ahead
 from tuner.report.study_data import StudyData, TrialData, finite, format_param, read_study
 from tuner.report.trial_files import is_higher_better, paired_scores, read_details
 from tuner.study import queries

@@ -200,8 +200,6 @@ def make_share(effect: Effect, beyond: Matrix, alone: Matrix, is_told: bool, fre
         scaled = np.arctanh(np.sqrt(np.clip([share, high, low], 0.0, 1 - 1e-6)))  # Fisher's, of correlations
         low, high = np.tanh(np.maximum(0.0, 2 * scaled[0] - scaled[1:])) ** 2
     size = effect.beyond.shape[1]
-    if not is_told and (
-        not size or free <= size
-    ):  # the others determine it, or each trial has a choice of its own
+    if not is_told and not 0 < size < free:  # the others determine it, or each trial has a choice of its own
         high = 1.0
     return Share(effect.name, float(share), float(low), float(high), float(max(0.0, alone[0])), is_told)

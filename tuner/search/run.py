@@ -19,7 +19,7 @@ from tuner.console import StudyView, show_status
 from tuner.data.datasets import swap_data
 from tuner.data.limits import limit_pixels
 from tuner.data.provider import open_source
-from tuner.errors import StudyError, did_you_mean, escape, format_names
+from tuner.errors import StudyError, did_you_mean, format_names
 from tuner.fleet.config import WorkerConfig, WorkerSettings, hash_space_file
 from tuner.fleet.placement import PlacementRequest, open_placement, prepare_workers
 from tuner.fleet.supervisor import Fleet, say
@@ -35,7 +35,7 @@ from tuner.space.child import SpaceProcess
 from tuner.space.drawing import Choice, DrawnSpace, inspect_space
 from tuner.space.files import TIMEOUT
 from tuner.space.published import PublishedTable, load_table
-from tuner.space.rehearsal import NUM_TRIALS, size_suffix
+from tuner.space.rehearsal import NUM_TRIALS, default_name
 from tuner.space.rungs import FirstRung
 from tuner.space.search_settings import OPTIONS, SearchSettings
 from tuner.space.space import NUM_DRAWS, find_space
@@ -365,10 +365,8 @@ def study_name(request: RunRequest, space: DrawnSpace, table: PublishedTable | N
     name = table.name if table else space.name
     if table and table.name == space.name:
         name = f"{name}-table"  # so that a search of that space can have its name
-    if request.rehearse:
-        return f"{name}-rehearsal"
-    swapped = "" if space.data == space.own_data else f"@{escape(Path(space.data).name)}"
-    return name + swapped + size_suffix(request.shrink, request.shorten)
+    swapped = "" if space.data == space.own_data else space.data
+    return default_name(name, swapped, request.rehearse, request.shrink, request.shorten)
 
 
 def set_budget(engine: Engine, info: StudyInfo, request: RunRequest) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from tuner.errors import DataError, escape
+from tuner.errors import DataError
 from tuner.paths import expand_path, is_path, read_text
+from tuner.space.rehearsal import default_name
 from tuner.space.space import find_space
 from tuner.study import budget, claims, database, queries, tables
 from tuner.study.info import StudyInfo, StudyKind
@@ -50,16 +51,14 @@ def find_joined(engine: Engine, space: Path, options: Mapping[str, Any]) -> Stud
     data, name = options["data"], space.stem
     if data is not None and is_path(data):
         data = str(expand_path(data, DataError).absolute())
-    names = [options["study"]] if options["study"] else [name]
-    if options["rehearse"]:
-        names = [options["study"] or f"{name}-rehearsal"]
-    elif data is not None and not options["study"]:
-        names = [f"{name}@{escape(Path(data).name)}", name]
+    size = options["rehearse"], options["shrink"], options["shorten"]
+    names = [options["study"]]
+    if not options["study"]:
+        names = [default_name(name, swapped, *size) for swapped in (data or "", "")]
     same = {
         "space": name,
         "kind": StudyKind.SEARCH,
-        "rehearsal": options["rehearse"],
-        **{option: options[option] for option in ("shrink", "shorten")},
+        **dict(zip(("rehearsal", "shrink", "shorten"), size, strict=True)),
         **({} if data is None else {"data": data}),
     }
     pruning = "none" if options["no_pruning"] else options["pruning"]

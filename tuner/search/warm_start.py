@@ -64,9 +64,7 @@ def find_trial(engine: Engine, info: StudyInfo, number: int | None) -> TrialInfo
     with engine.connect() as db:
         if number is None:
             return trial_queries.read_best_trial(db, info)
-        mine = (trials.c.study_id == info.id) & (trials.c.number == number)
-        ids = list(db.scalars(sa.select(trials.c.trial_id).where(mine)))
-        return next(iter(trial_queries.read_trials_by_id(db, ids)), None)
+        return trial_queries.read_trial(db, info.id, number)
 
 
 def is_file_name(name: str) -> bool:

@@ -79,10 +79,10 @@ def is_within(value: Any, parameter: dict[str, Any]) -> bool:
 
 def to_distribution(parameter: dict[str, Any]) -> Any:
     """Return Optuna's distribution of a parameter as plain JSON."""
-    attributes = {name: value for name, value in parameter.items() if name != "kind"}
-    kind = f"{parameter['kind'].capitalize()}Distribution"
     from optuna.distributions import json_to_distribution
 
+    attributes = {name: value for name, value in parameter.items() if name != "kind"}
+    kind = f"{parameter['kind'].capitalize()}Distribution"
     return json_to_distribution(json.dumps({"name": kind, "attributes": attributes}))
 
 

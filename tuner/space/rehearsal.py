@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from tuner.errors import escape
 from tuner.recipe import Part, Recipe, is_number
 from tuner.registry import find_builder, searchable_args
 from tuner.tasks import find_task
@@ -52,6 +54,16 @@ def reduce_recipe(recipe: Recipe, shrink: int, shorten: int) -> Recipe:
         model = scale_pixel_args(narrow_model(recipe.model, shrink), size / max(1, recipe.image_size))
         recipe = replace(recipe, data=data, model=model)
     return shorten_recipe(recipe, shorten) if shorten > 1 else recipe
+
+
+def default_name(name: str, swapped: str, is_rehearsal: bool, shrink: int, shorten: int) -> str:
+    """Return the name of a study of a space or table, with suffixes if the dataset or size is not its own.
+
+    `swapped` is the dataset that was given in place of its own, or "".
+    """
+    if is_rehearsal:
+        return f"{name}-rehearsal"
+    return f"{name}{f'@{escape(Path(swapped).name)}' if swapped else ''}{size_suffix(shrink, shorten)}"
 
 
 def size_suffix(shrink: int, shorten: int) -> str:

@@ -84,9 +84,11 @@ def has_password(url: str | URL) -> bool:
     return parsed.password is not None or "password" in parsed.query
 
 
-def storage_to_type(url: URL) -> str:
+def storage_to_type(url: str | URL) -> str:
     """Return the value of --storage for this database; a variable in place of a URL with a password."""
-    return STORAGE_VARIABLE if has_password(url) else url.render_as_string(hide_password=False)
+    if has_password(url):
+        return STORAGE_VARIABLE
+    return url if isinstance(url, str) else url.render_as_string(hide_password=False)
 
 
 def render_url(url: str) -> str:

@@ -10,14 +10,12 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from tuner.study.optuna_tables import study_system_attrs
+from tuner.study.optuna_tables import LONGEST_ATTR, read_numbered_attrs
 from tuner.wording import pluralize
 
 PREFIX = "tuner:earlier:"  # of the names of attributes
-LONGEST = 60_000  # characters that a column of MariaDB holds
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +30,7 @@ class EarlierStudy:
     def to_json(self) -> dict[str, Any]:
         """Return what is stored: so many of the trials as a column holds, spread over all."""
         stored, step = self, 1
-        while len(json.dumps(vars(stored))) > LONGEST and stored.trials:
+        while len(json.dumps(vars(stored))) > LONGEST_ATTR and stored.trials:
             step *= 2
             stored = replace(self, trials=self.trials[::step], scores=self.scores[::step])
         return dict(vars(stored))
@@ -49,12 +47,4 @@ class EarlierStudy:
 
 def read_earlier(db: Connection, study_id: int) -> tuple[EarlierStudy, ...]:
     """Return what a study learns from, in the order in which it was given."""
-    table = study_system_attrs
-    mine = (table.c.study_id == study_id) & table.c.key.startswith(PREFIX)
-    query = sa.select(table.c.value_json).where(mine).order_by(table.c.key)
-    return tuple(EarlierStudy.from_json(json.loads(text)) for text in db.scalars(query))
-
-
-def attribute_name(place: int) -> str:
-    """Return the name of the attribute for the earlier study at a place in their order."""
-    return f"{PREFIX}{place:03d}"
+    return tuple(map(EarlierStudy.from_json, read_numbered_attrs(db, study_id, PREFIX)))

@@ -12,6 +12,7 @@ Optuna: light commands use it.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import sqlalchemy as sa
@@ -86,3 +87,17 @@ def read_versions(db: Connection) -> tuple[str | None, str | None]:
 
 ARTIFACT_PREFIX = "artifacts:"  # of a system attribute that describes an artifact; public is only a function that
 # reads those of one trial (optuna.artifacts.get_all_artifact_meta), not a query over a study
+LONGEST_ATTR = 60_000  # characters of a value that a column of MariaDB holds
+
+
+def numbered_key(prefix: str, place: int) -> str:
+    """Return the key of a study's attribute at a place among those that begin alike."""
+    return f"{prefix}{place:03d}"
+
+
+def read_numbered_attrs(db: Connection, study_id: int, prefix: str) -> list[Any]:
+    """Return the values of a study's system attributes with numbered keys, in order."""
+    table = study_system_attrs
+    mine = (table.c.study_id == study_id) & table.c.key.startswith(prefix)
+    query = sa.select(table.c.value_json).where(mine).order_by(table.c.key)
+    return [json.loads(text) for text in db.scalars(query)]

@@ -8,21 +8,18 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tuner.space.fixed_points import RecipeSample
-from tuner.study.optuna_tables import study_system_attrs
+from tuner.study.optuna_tables import LONGEST_ATTR, numbered_key, read_numbered_attrs
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 PREFIX = "tuner:recipes:"  # of the names of attributes
-LONGEST = 60_000  # characters that a column of MariaDB holds
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class StoredSample:
             parts = (self.sample.points[:number], self.sample.recipes[:number])
             packed = base64.b85encode(zlib.compress(json.dumps(parts).encode(), 9)).decode()
             stored = {"since": self.since, "changes": list(self.changes), "recipes": packed}
-            if len(json.dumps(stored)) <= LONGEST:
+            if len(json.dumps(stored)) <= LONGEST_ATTR:
                 break
         return stored
 
@@ -55,22 +52,15 @@ class StoredSample:
 
 def read_samples(db: Connection, study_id: int) -> list[StoredSample]:
     """Return the samples of a study, the first one first; none for a study of an earlier version."""
-    return [StoredSample.from_json(stored) for stored in read_stored(db, study_id)]
+    return list(map(StoredSample.from_json, read_numbered_attrs(db, study_id, PREFIX)))
 
 
 def read_mixed(db: Connection, study_id: int) -> list[str]:
     """Return where a study goes on with other recipes, such as 'from trial 12 on with other recipes (...)'."""
     return [str(StoredSample(RecipeSample((), ()), each["since"], tuple(each["changes"])))
-            for each in read_stored(db, study_id) if each["changes"]]  # fmt: skip
-
-
-def read_stored(db: Connection, study_id: int) -> Sequence[dict[str, Any]]:
-    table = study_system_attrs
-    mine = (table.c.study_id == study_id) & table.c.key.startswith(PREFIX)
-    query = sa.select(table.c.value_json).where(mine).order_by(table.c.key)
-    return [json.loads(text) for text in db.scalars(query)]
+            for each in read_numbered_attrs(db, study_id, PREFIX) if each["changes"]]  # fmt: skip
 
 
 def add_sample(storage: BaseStorage, study_id: int, place: int, stored: StoredSample) -> None:
     """Store a sample at a place in their order. Call under the creation lock."""
-    storage.set_study_system_attr(study_id, f"{PREFIX}{place:03d}", stored.to_json())
+    storage.set_study_system_attr(study_id, numbered_key(PREFIX, place), stored.to_json())

@@ -19,8 +19,9 @@ from tuner.space.fixed_points import RecipeSample
 from tuner.space.rungs import format_rung
 from tuner.space.space import describe_parameter
 from tuner.study import claims, database
-from tuner.study.earlier import attribute_name, read_earlier
+from tuner.study.earlier import PREFIX, read_earlier
 from tuner.study.info import StudyInfo
+from tuner.study.optuna_tables import numbered_key
 from tuner.study.recipe_samples import StoredSample, add_sample
 from tuner.study.storage import StudyStorage, open_storage
 
@@ -62,7 +63,7 @@ def join_study(url: str, info: StudyInfo, sample: RecipeSample | None = None) ->
         if is_new:
             info = replace(info, key=uuid.uuid4().hex[:6], id=study_id)
             for place, earlier in enumerate(info.earlier):
-                storage.set_study_system_attr(study_id, attribute_name(place), earlier.to_json())
+                storage.set_study_system_attr(study_id, numbered_key(PREFIX, place), earlier.to_json())
             if sample:
                 add_sample(storage, study_id, 0, StoredSample(sample))
             write_info(study, info)

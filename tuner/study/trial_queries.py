@@ -95,6 +95,13 @@ def read_trials_by_id(db: Connection, ids: list[int]) -> list[TrialInfo]:
     return list(found.values())
 
 
+def read_trial(db: Connection, study_id: int, number: int) -> TrialInfo | None:
+    """Return the trial of a study with this number, or None."""
+    mine = (trials.c.study_id == study_id) & (trials.c.number == number)
+    found = read_trials_by_id(db, list(db.scalars(sa.select(trials.c.trial_id).where(mine))))
+    return found[0] if found else None
+
+
 def read_params(db: Connection, ids: list[int]) -> dict[int, dict[str, Any]]:
     """Return the parameters of these trials by trial id, in the order in which the space suggested them."""
     found: dict[int, dict[str, Any]] = {trial_id: {} for trial_id in ids}

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import StudyError, format_names
 from tuner.paths import attempt_of
@@ -121,17 +121,29 @@ def make_row(trial: TrialInfo, epochs: Sequence[Epoch], times: Any, info: StudyI
 
 def find_row(engine: Engine, info: StudyInfo, number: int) -> TrialRow:
     """Return a trial by its number; StudyError with the numbers that there are."""
-    rows = {row.number: row for row in read_rows(engine, info)}
-    if number not in rows:
-        known = sorted(rows)
-        if not known:
-            has = "It has no trials yet"
-        elif len(known) == known[-1] - known[0] + 1 > 1:
-            has = f"It has the trials {known[0]} to {known[-1]}"
-        else:
-            has = f"It has: {format_names(map(str, known), 20)}"
+    with engine.connect() as db:
+        trial = find_trial(db, info, number)
+        times = db.execute(sa.select(trials).where(trials.c.trial_id == trial.id)).one()
+    return make_row(trial, epoch_queries.read_epochs(engine, trial.id), times, info)
+
+
+def find_trial(db: Connection, info: StudyInfo, number: int) -> TrialInfo:
+    """Return what is stored of a trial by its number; StudyError with the numbers that there are."""
+    trial = trial_queries.read_trial(db, info.id, number)
+    if trial is None:
+        known = db.scalars(sa.select(trials.c.number).where(trials.c.study_id == info.id))
+        has = describe_numbers(sorted(known))
         raise StudyError(f"study '{info.name}' has no trial {number}. {has}; tuner trials lists them.")
-    return rows[number]
+    return trial
+
+
+def describe_numbers(known: Sequence[int]) -> str:
+    """Return which trials a study has, by their numbers in order."""
+    if not known:
+        return "It has no trials yet"
+    if len(known) == known[-1] - known[0] + 1 > 1:
+        return f"It has the trials {known[0]} to {known[-1]}"
+    return f"It has: {format_names(map(str, known), 20)}"
 
 
 def describe_state(row: TrialRow) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from tuner.errors import format_names
 from tuner.goal import Goal
 from tuner.recipe import is_number
+from tuner.study.trial_queries import TrialInfo
 from tuner.tasks import BINARY_CLASSES, MINIMIZED_METRICS
 
 MOST_NAMES = 12  # of classes in a sentence
@@ -99,6 +100,11 @@ def judge_trial(goal: Goal, value: float | None, result: Mapping[str, Any]) -> V
     elif is_mask and not never_found and [*weak] == [OBJECT]:
         little = f"next to nothing yet (IoU {weak[OBJECT]:.2g})"
     return Verdict(never_found, number, little, hardly_found)
+
+
+def judge_stored(goal: Goal, trial: TrialInfo) -> Verdict:
+    """Return the verdict on a trial as it stands in the database."""
+    return judge_trial(goal, trial.value, trial.attrs.get("result") or {})
 
 
 def is_share(goal: Goal) -> bool:

@@ -18,9 +18,16 @@ from tuner.report.certainty import (
     expected_maximum,
     format_share,
     group_by_params,
+)
+from tuner.report.resampling import (
+    BY_LIKENESS,
+    BY_NAME,
+    BY_ORDER,
+    ImageGroups,
+    choose_groups,
+    predict_interval,
     share_ahead,
 )
-from tuner.report.resampling import BY_LIKENESS, BY_NAME, BY_ORDER, ImageGroups, choose_groups, predict_interval
 from tuner.report.sections import describe_luck
 from tuner.report.study_data import StudyData, TrialData
 from tuner.study.info import StudyInfo

@@ -19,7 +19,8 @@ from tuner.search.expectations import Source, expect, fit_earlier, follow_prior
 from tuner.search.ranks import normal_scores
 from tuner.search.scheduler import PromoteHalving, correlate_ranks
 from tuner.search.unit_cube import from_unit, to_shares
-from tuner.study.earlier import LONGEST, EarlierStudy
+from tuner.study.earlier import EarlierStudy
+from tuner.study.optuna_tables import LONGEST_ATTR as LONGEST
 
 
 def draw(number: int, seed: int, space: dict[str, BaseDistribution] = SPACE) -> list[dict[str, Any]]:

@@ -30,7 +30,8 @@ from tuner.search.run import (
 )
 from tuner.space.child import SpaceProcess
 from tuner.space.fixed_points import RecipeSample, describe_changes, differing, flatten_recipe
-from tuner.study.recipe_samples import LONGEST, StoredSample, read_mixed, read_samples
+from tuner.study.optuna_tables import LONGEST_ATTR as LONGEST
+from tuner.study.recipe_samples import StoredSample, read_mixed, read_samples
 from tuner.study.study import JoinedStudy, join_study
 
 
