@@ -184,7 +184,7 @@ def compare_with_best(
     """Compare by the scores of images if both have them, else by the noise; None if neither is known."""
     here, there = details.get(best.number, {}), details.get(other.number, {})
     if groups and not groups.are_few and (scores := paired_scores(here, there)):
-        return Rival(other.number, share_ahead(*scores, is_higher_better(here), groups.labels), True)
+        return Rival(other.number, share_ahead(*scores, groups, is_higher_better(here)), True)
     if not reach:
         return None
     gap = abs(best.final_value - other.final_value)

@@ -23,7 +23,7 @@ from tuner.report.group_curves import (
     split_finished,
     trial_curves,
 )
-from tuner.report.resampling import share_ahead
+from tuner.report.resampling import ImageGroups, share_ahead
 from tuner.report.study_data import StudyData, TrialData, finite, format_param, read_study
 from tuner.report.trial_files import is_higher_better, paired_scores, read_details
 from tuner.study import queries
@@ -121,7 +121,7 @@ def count_wins(sides: Sequence[ComparedTrial], artifacts: TrialArtifacts) -> tup
 def image_wins(theirs: Sequence[float], ours: Sequence[float], up: bool) -> Wins:
     """Return the share of the images, and of the draws, for which they are better; equal ones count half."""
     better = [0.5 if a == b else float((a > b) == up) for a, b in zip(theirs, ours, strict=True)]
-    return statistics.fmean(better), share_ahead(theirs, ours, up)
+    return statistics.fmean(better), share_ahead(theirs, ours, ImageGroups(tuple(range(len(ours)))), up)
 
 
 def best_metric(trial: TrialData, metric: str) -> float | None:

@@ -141,11 +141,17 @@ def predict_interval(scores: Sequence[float], groups: ImageGroups) -> tuple[floa
 
 
 def share_ahead(
-    ours: Sequence[float], theirs: Sequence[float], maximizes: bool = True, labels: Sequence[int] = ()
+    ours: Sequence[float], theirs: Sequence[float], groups: ImageGroups, maximizes: bool = True
 ) -> float:
-    """Return the share of the draws in which our mean is better; equal means count half."""
-    lead = bootstrap_means(
-        np.asarray(ours, np.float64) - np.asarray(theirs, np.float64), labels or range(len(ours))
-    )
+    """Return the share of the draws in which our mean is better; equal means count half.
+
+    It is moved towards 0.5 as Student's distribution says, because few groups vary too little when drawn from
+    themselves: of equal trials, one in ten pairs has a share above 0.95 or below 0.05.
+    """
+    from scipy.special import ndtri, stdtr
+
+    lead = bootstrap_means(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64), groups.labels)
     lead = lead if maximizes else -lead
-    return float(np.mean(lead > 1e-12) + 0.5 * np.mean(np.abs(lead) <= 1e-12))
+    share = float(np.mean(lead > 1e-12) + 0.5 * np.mean(np.abs(lead) <= 1e-12))
+    free = max(2.0, groups.effective) - 1
+    return float(stdtr(free, ndtri(share) * math.sqrt(free / (free + 1))))
