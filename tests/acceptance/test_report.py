@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from helpers.command_line import write_space
-from helpers.search_studies import add, open_study
+from helpers.search_studies import add, details, open_study
 from optuna.trial import TrialState
 from PIL import Image
 
@@ -27,8 +27,8 @@ Call = Callable[..., Result]
 def four_trials(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     joined = open_study(folder)
-    add(joined, PARAMS, [0.2, 0.6, 0.5])
-    add(joined, PARAMS | {"lr": 1e-4}, [0.1, 0.4])
+    add(joined, PARAMS, [0.2, 0.6, 0.5], files={"details.json": details([0.5, 0.6, 0.7])})
+    add(joined, PARAMS | {"lr": 1e-4}, [0.1, 0.4], files={"details.json": details([0.4, 0.6, 0.8])})
     add(joined, PARAMS | {"loss": "dice"}, [0.3, 0.7])
     add(joined, PARAMS, [], TrialState.FAIL, notes={"failure": "out of memory"})
     joined.engine.dispose()
@@ -103,12 +103,16 @@ def test_what_a_report_cannot_be_made_of_is_told_in_one_line(call: Call, tmp_pat
 def test_trials_stand_beside_each_other(call: Call, tmp_path: Path) -> None:
     done = call("compare", 0, 1, "--out", "curves.png")
     assert done.exit_code == 0 and " 0.6 " in done.stdout and "curves.png" in done.stdout
+    few = "only 3 validation images, too few to say which trial others would prefer"
+    assert f"\nahead is not given: {few}.\n" in done.stdout and "better images" in done.stdout
     assert "loss" not in done.stdout  # of both it is the same
     with Image.open(tmp_path / "curves.png") as drawn:
         assert drawn.width > 800
     lines = json.loads(call("compare", "0", "#2", "searched#1", "--metric", "train_iou", "--json").stdout)
     assert [line["train_iou"] for line in lines] == pytest.approx([0.61, 0.71, 0.41])
     assert lines[1]["params"] == {"lr": 1e-3, "loss": "dice"}
+    assert json.loads(call("compare", "0", "1", "--json").stdout)[1]["ahead_unknown"] == few
+    assert lines[1]["ahead_unknown"] is None
 
 
 def test_groups_stand_beside_each_other(call: Call, tmp_path: Path) -> None:

@@ -150,14 +150,17 @@ def picture(seed: int = 0, size: tuple[int, int] = (480, 320)) -> bytes:
     return file.getvalue()
 
 
-def details(scores: Sequence[float], metric: str = "image_iou") -> bytes:
+def details(
+    scores: Sequence[float], metric: str = "image_iou", groups: dict[str, list[int]] | None = None
+) -> bytes:
     """details.json, as far as a study is judged by it."""
+    images = {"scores": list(map(float, scores))} | ({} if groups is None else {"groups": groups})
     plain = {
         "version": 1,
         "epoch": 1,
         "metric": metric,
         "classes": [],
-        "images": {"scores": list(map(float, scores))},
+        "images": images,
     }
     return json.dumps(plain).encode()
 

@@ -85,9 +85,12 @@ def compare(
 
     A trial is given by its number, or as STUDY#NUMBER for another study. "better images" is the share of the
     validation images on which it beats the first trial; "ahead", the share of 4000 bootstrap samples of these
-    images in which its mean does. Groups hold every trial that has an epoch: mean and best are those of the
-    finished ones, and "mean at epoch" that of all, at the last epoch which all ended trials reached. Curves of
-    groups are means with bands of one standard deviation; those of trials that did not finish are dashed.
+    images in which its mean does. Images that belong together are drawn together, as for the report; of fewer than
+    ten such groups, "ahead" is not given.
+
+    --by compares groups of all trials that have an epoch: mean and best are those of the finished ones, and "mean
+    at epoch" that of all, at the last epoch which all ended trials reached. Curves of groups are means with bands
+    of one standard deviation; those of trials that did not finish are dashed.
 
     \b
     Examples:
@@ -105,21 +108,21 @@ def compare(
         check_output(expand_path(out), (".html", ".png", ".svg"), force)
     engine = open_engine(storage, home)
     if parameter:
-        heading, lines, names, charts = compare_groups(engine, parameter, study, metric)
+        heading, lines, names, charts, note = compare_groups(engine, parameter, study, metric)
     else:
-        heading, lines, names, charts = compare_trials(
+        heading, lines, names, charts, note = compare_trials(
             engine, trials, study, metric, open_artifacts(engine, home, artifacts)
         )
     if out:
         write_charts_file(charts, expand_path(out), heading)
     if as_json:
         return echo_json(lines)
-    print_rows(heading, lines, names)
+    print_rows(heading, lines, names, note)
     if out:
         click.echo(escape(out))
 
 
-Compared = tuple[str, list[dict[str, Any]], list[str], "list[Chart]"]
+Compared = tuple[str, list[dict[str, Any]], list[str], "list[Chart]", str]
 
 
 def compare_groups(engine: Engine, parameter: str, study: str | None, metric: str | None) -> Compared:
@@ -127,7 +130,7 @@ def compare_groups(engine: Engine, parameter: str, study: str | None, metric: st
 
     found = compare_module.compare_groups(engine, parameter, study, metric)
     heading = f"{found.study.info.name}: {found.metric} by {parameter}"
-    return heading, compare_module.group_rows(found), [], compare_module.group_charts(found)
+    return heading, compare_module.group_rows(found), [], compare_module.group_charts(found), ""
 
 
 def compare_trials(
@@ -142,13 +145,16 @@ def compare_trials(
         compare_module.trial_rows(found),
         compare_module.differing_params(found.sides),
         compare_module.trial_charts(found),
+        found.note and f"ahead is not given: {found.note}.",
     )
 
 
-def print_rows(heading: str, lines: list[dict[str, Any]], names: list[str]) -> None:
+def print_rows(heading: str, lines: list[dict[str, Any]], names: list[str], note: str) -> None:
     from tuner.report.compare import text_rows
 
     rows = text_rows(lines, names)
     texts = ("trial", "group", "state", "not_finished")
     columns = [(name.replace("_", " "), "left" if name in texts else "right") for name in rows[0]]
     print_table(columns, (row.values() for row in rows), title=heading)
+    if note:
+        click.echo(note)

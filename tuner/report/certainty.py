@@ -16,9 +16,16 @@ import numpy as np
 
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.report.on_demand import DETAILS
-from tuner.report.resampling import ImageGroups, choose_groups, predict_interval, share_ahead
+from tuner.report.resampling import ImageGroups, predict_interval, share_ahead
 from tuner.report.study_data import StudyData, TrialData, format_param, join_numbers
-from tuner.report.trial_files import image_groups, image_scores, is_higher_better, paired_scores, read_details
+from tuner.report.trial_files import (
+    draw_groups,
+    image_groups,
+    image_scores,
+    is_higher_better,
+    paired_scores,
+    read_details,
+)
 from tuner.wording import pluralize
 
 SURE = 0.95  # share of the draws in which a trial must be ahead
@@ -99,7 +106,7 @@ def assess_certainty(study: StudyData, details: Details) -> Certainty | None:
     repeated = group_by_params(study)
     sigma, reach = estimate_noise(repeated)
     scores = image_scores(details.get(best.number, {}))
-    groups = choose_groups(scores, image_groups(details.get(best.number, {})) or {}) if len(scores) > 1 else None
+    groups = draw_groups(details.get(best.number, {}))
     judged = [compare_with_best(best, other, details, reach, groups) for other in study.finished[1 : RIVALS + 1]]
     rivals = tuple(rival for rival in judged if rival is not None)
     tied = tuple(rival.number for rival in rivals if rival.ahead < SURE)
@@ -144,10 +151,8 @@ def list_missing(
         why = lost if DETAILS in best.files else "no scores of single validation images were kept"
         missing.append(f"{why}, so nothing is said of other images")
     elif groups and groups.are_few:
-        what = "only " + pluralize(len(groups.labels), "validation image")
-        if groups.found_by:
-            what = f"the validation images form {pluralize(groups.count, 'group')} by {groups.found_by}"
-        missing.append(f"{what}, too few to say what other images would give or which trial they would prefer")
+        few = groups.describe_few()
+        missing.append(f"{few}, too few to say what other images would give or which trial they would prefer")
     elif image_groups(details) is None:
         missing.append("which validation images belong together was not recorded, so each counts as independent")
     if not repeated:

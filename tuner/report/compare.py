@@ -23,13 +23,11 @@ from tuner.report.group_curves import (
     split_finished,
     trial_curves,
 )
-from tuner.report.resampling import ImageGroups, share_ahead
+from tuner.report.resampling import share_ahead
 from tuner.report.study_data import StudyData, TrialData, finite, format_param, read_study
-from tuner.report.trial_files import is_higher_better, paired_scores, read_details
+from tuner.report.trial_files import draw_groups, is_higher_better, paired_scores, read_details
 from tuner.study import queries
 from tuner.tasks import MINIMIZED_METRICS
-
-Wins = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -42,16 +40,30 @@ class ComparedTrial:
 
 
 @dataclass(frozen=True)
-class TrialComparison:
-    """Trials compared by a metric.
+class Wins:
+    """The share of the validation images on which a trial is better than the first one of a comparison.
 
-    `wins` has for each trial the share of the validation images on which it is better than the first trial, and
-    the share of the bootstrap draws in which its mean is; None if that is not known.
+    `ahead` is the share of the bootstrap draws in which its mean is, None if the images are too few to tell, which
+    `unknown` says in words.
     """
+
+    images: float
+    ahead: float | None = None
+    unknown: str = ""
+
+
+@dataclass(frozen=True)
+class TrialComparison:
+    """Trials compared by a metric; `wins` are those of each trial, None without scores of single images."""
 
     metric: str
     sides: tuple[ComparedTrial, ...]
     wins: tuple[Wins | None, ...]
+
+    @property
+    def note(self) -> str:
+        """Return why the share of the draws is not given, "" if it is."""
+        return next((win.unknown for win in self.wins if win and win.unknown), "")
 
 
 def compare_trials(
@@ -113,15 +125,19 @@ def count_wins(sides: Sequence[ComparedTrial], artifacts: TrialArtifacts) -> tup
     wins: list[Wins | None] = [None]
     for side in others:
         is_same_data = side.study.info.data == first.study.info.data
-        scores = paired_scores(read_details(side.trial, artifacts), details) if is_same_data else None
-        wins.append(image_wins(*scores, is_higher_better(details)) if scores else None)
+        wins.append(image_wins(read_details(side.trial, artifacts), details) if is_same_data else None)
     return tuple(wins)
 
 
-def image_wins(theirs: Sequence[float], ours: Sequence[float], up: bool) -> Wins:
-    """Return the share of the images, and of the draws, for which they are better; equal ones count half."""
-    better = [0.5 if a == b else float((a > b) == up) for a, b in zip(theirs, ours, strict=True)]
-    return statistics.fmean(better), share_ahead(theirs, ours, ImageGroups(tuple(range(len(ours)))), up)
+def image_wins(theirs: dict[str, Any], ours: dict[str, Any]) -> Wins | None:
+    """Return on how many of the images, drawn in the groups of ours, they are better; equal ones count half."""
+    scores, groups, up = paired_scores(theirs, ours), draw_groups(ours), is_higher_better(ours)
+    if scores is None or groups is None:
+        return None
+    better = statistics.fmean(0.5 if a == b else float((a > b) == up) for a, b in zip(*scores, strict=True))
+    if groups.are_few:
+        return Wins(better, unknown=f"{groups.describe_few()}, too few to say which trial others would prefer")
+    return Wins(better, share_ahead(*scores, groups, up))
 
 
 def best_metric(trial: TrialData, metric: str) -> float | None:
@@ -150,8 +166,9 @@ def trial_rows(comparison: TrialComparison) -> list[dict[str, Any]]:
             "epochs": len(side.trial.epochs),
             "seconds": side.trial.seconds,
             "params": {name: side.trial.params.get(name) for name in names},
-            "better_images": win and win[0],
-            "ahead": win and win[1],
+            "better_images": win and win.images,
+            "ahead": win and win.ahead,
+            "ahead_unknown": (win and win.unknown) or None,
         }
         for side, win in zip(comparison.sides, comparison.wins, strict=True)
     ]
@@ -251,7 +268,7 @@ def group_charts(comparison: GroupComparison) -> list[Chart]:
     return [group_curves(comparison.groups, metric) for metric in metrics]
 
 
-OMITTED = ("params", "study", "number", "numbers", "at_epoch")
+OMITTED = ("params", "study", "number", "numbers", "at_epoch", "ahead_unknown")
 HEADINGS = {"epochs": "epochs run"}  # a parameter often has the name epochs
 
 

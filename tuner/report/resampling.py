@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.data.image_groups import join_groups, number_groups
+from tuner.wording import pluralize
 
 DRAWS = 4000  # of the bootstrap
 MOST_DRAWN = 2000  # groups, for a bootstrap; beyond, a normal distribution
@@ -39,6 +40,12 @@ class ImageGroups:
     @property
     def are_few(self) -> bool:
         return self.effective < FEWEST_GROUPS
+
+    def describe_few(self) -> str:
+        """Return what there is too little of to say anything of other images."""
+        if not self.found_by:
+            return "only " + pluralize(len(self.labels), "validation image")
+        return f"the validation images form {pluralize(self.count, 'group')} by {self.found_by}"
 
 
 def choose_groups(scores: Sequence[float], recorded: Mapping[str, Sequence[int]]) -> ImageGroups:

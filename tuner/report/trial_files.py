@@ -10,6 +10,7 @@ from typing import Any
 
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.report.on_demand import DETAILS, DrawRequest, open_artifact
+from tuner.report.resampling import ImageGroups, choose_groups
 from tuner.report.study_data import TrialData, finite
 from tuner.study.trial_queries import FINISHED
 from tuner.train import details
@@ -61,6 +62,12 @@ def image_groups(details: dict[str, Any]) -> dict[str, list[int]] | None:
         for name, labels in found.items()
         if len(labels) == len(has_score)
     }
+
+
+def draw_groups(details: dict[str, Any]) -> ImageGroups | None:
+    """Return the groups in which the images that have a score are drawn, None of fewer than two images."""
+    scores = image_scores(details)
+    return choose_groups(scores, image_groups(details) or {}) if len(scores) > 1 else None
 
 
 def is_higher_better(details: dict[str, Any]) -> bool:

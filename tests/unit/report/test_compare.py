@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.search_studies import add, details, open_study
 from optuna.trial import TrialState
@@ -57,8 +58,38 @@ def test_images_are_judged_in_pairs_against_the_first(studies: JoinedStudy, tmp_
     found = compare_trials(studies.engine, ["0", "1", "2"], "first", None, TrialArtifacts(Home(tmp_path)))
     none, win, damaged = found.wins
     assert none is None and damaged is None and win is not None
-    assert win[0] == 0.25 and 0 < win[1] < 0.3
-    assert trial_rows(found)[1]["better_images"] == 0.25
+    few = "only 4 validation images, too few to say which trial others would prefer"
+    assert win.images == 0.25 and win.ahead is None and win.unknown == few
+    first, row, _ = trial_rows(found)
+    assert (row["better_images"], row["ahead"], row["ahead_unknown"]) == (0.25, None, few)
+    assert first["ahead_unknown"] is None and found.note == few
+    assert "ahead" not in text_rows([first, row], [])[1]
+
+
+def test_images_that_belong_together_are_drawn_together(tmp_path: Path) -> None:
+    """Half of 16 films are better by 0.15, the others worse by 0.09; of two films nothing can be told."""
+    rng, labels = np.random.default_rng(3), [at // 10 for at in range(160)]
+    first = 0.5 + 0.002 * rng.normal(size=160)
+    lead = np.tile([0.15, -0.09], 8)[labels]
+    joined = open_study(tmp_path)
+    for scores, groups in (
+        (first, {"names": labels}), (first + lead, {}), (first, {}), (first, {"likeness": [0] * 80 + [1] * 80}),
+    ):  # fmt: skip
+        add(joined, {"lr": 1e-3, **SAME}, [0.5], files={"details.json": details(scores, groups=groups)})
+    artifacts = TrialArtifacts(Home(tmp_path))
+    (_, by_film), (_, by_frame), (_, two) = (
+        compare_trials(joined.engine, [number, "1"], None, None, artifacts).wins for number in ("0", "2", "3")
+    )
+    joined.engine.dispose()
+    assert by_film and by_frame and two and by_film.images == by_frame.images == two.images
+    assert (
+        by_frame.ahead is not None
+        and by_film.ahead is not None
+        and by_frame.ahead > 0.99
+        and 0.75 < by_film.ahead < 0.9
+    )
+    assert two.ahead is None
+    assert two.unknown.startswith("the validation images form 2 groups by their likeness, too few to say")
 
 
 def test_trials_of_other_studies_are_named_with_them(studies: JoinedStudy, tmp_path: Path) -> None:
