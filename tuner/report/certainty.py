@@ -82,6 +82,7 @@ class Certainty:
     sigma: float | None = None
     reach: float | None = None
     contenders: int = 1
+    is_only: bool = False  # no other trial has finished
     optimism: float = 0.0
     expected: float | None = None
     test: float | None = None
@@ -130,6 +131,7 @@ def assess_certainty(study: StudyData, details: Details) -> Certainty | None:
         sigma=sigma,
         reach=reach,
         contenders=number,
+        is_only=len(study.finished) == 1,
         optimism=lost,
         runs=runs,
         expected=runs.mean if runs else expected,
@@ -192,8 +194,12 @@ def compare_with_best(
         return Rival(other.number, share_ahead(*scores, groups, is_higher_better(here)), True)
     if not reach:
         return None
-    gap = abs(best.final_value - other.final_value)
-    return Rival(other.number, 0.5 * (1 + math.erf(1.96 * gap / reach / math.sqrt(2))), False)
+    return Rival(other.number, share_beyond_noise(abs(best.final_value - other.final_value), reach), False)
+
+
+def share_beyond_noise(gap: float, reach: float) -> float:
+    """Return the share of repeats of both trials in which the one that leads by `gap` would lead again."""
+    return 0.5 * (1 + math.erf(1.96 * gap / reach / math.sqrt(2))) if reach else float(gap > 0)
 
 
 def find_cheaper(study: StudyData, tied: Sequence[int]) -> int | None:
@@ -255,8 +261,11 @@ def better_half(repeated: Sequence[SeedGroup]) -> Sequence[SeedGroup]:
 
 
 def count_contenders(study: StudyData, reach: float | None) -> int:
-    """Return the number of trials, with the best, so near to the best that chance may have chosen among them."""
-    return 1 if reach is None else len(find_near(study, reach))
+    """Return the number of trials, with the best, that it does not lead by more than the noise between runs."""
+    if reach is None:
+        return 1
+    best = study.finished[0].final_value
+    return sum(share_beyond_noise(abs(best - trial.final_value), reach) < SURE for trial in study.finished)
 
 
 @cache
@@ -303,6 +312,7 @@ def describe_rivals(certainty: Certainty) -> list[str]:
     sentences = []
     if by_images:
         least = format_share(min(one.ahead for one in certainty.rivals if one.by_images))
+        least += " or more" if len(by_images) > 1 and "over" not in least else ""
         images = f"of the draws of validation images, by their {measured}"
         sentences.append(f"It stays ahead of {name_trials(by_images, 'each of ')} in {least} {images}.")
     if by_noise := sorted(one.number for one in certainty.rivals if not one.by_images):

@@ -28,10 +28,21 @@ NUM_OTHERS = 2  # next best trials whose predictions are shown
 
 def read_report(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts, location: str = "") -> ReportData:
     """Read all data of a page. `location` is the options of a command that find the study."""
-    study = read_study(engine, info)
+    published = compare_published(engine, info)
+    return make_report(read_study(engine, info), artifacts, published, describe_space(info), location)
+
+
+def make_report(
+    study: StudyData,
+    artifacts: TrialArtifacts,
+    published: tuple[TableComparison | None, str] = (None, ""),
+    about: str = "",
+    location: str = "",
+) -> ReportData:
+    """Return all data of a page on a study; `published` is what `compare_published` returns."""
     certainty = assess_certainty(study, read_top_details(study, artifacts))
     importances = param_importances(study)
-    comparison, comparison_error = compare_published(engine, info)
+    comparison, comparison_error = published
     chosen = next((trial for trial in study.finished if certainty and trial.number == certainty.ship), None)
     verdict = judge_chosen(study, chosen, artifacts) if chosen else Verdict()
     next_best = [trial for trial in study.finished if trial is not chosen][:NUM_OTHERS]
@@ -43,7 +54,7 @@ def read_report(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts, loca
         chosen=chosen,
         advice=give_advice(study, certainty, importances, location, verdict),
         figures=make_figures(study, importances),
-        about=describe_space(info),
+        about=about,
         comparison=comparison,
         comparison_error=comparison_error,
         pictures=[load_picture(chosen, name, artifacts, study.metric) for name in names] if chosen else [],

@@ -271,6 +271,8 @@ def seed_table(study: StudyData, certainty: Certainty) -> Table | None:
 
 def describe_luck(certainty: Certainty) -> str:
     """Explain the winner's curse: how much of the lead may be chance. Without measured noise, nothing is said."""
+    if certainty.is_only:
+        return "It is the only trial that has finished, so it leads no other."
     if certainty.sigma is None:
         return "How much of its lead is luck cannot be said: the noise between runs was not measured."
     if certainty.sigma == 0:
@@ -281,10 +283,10 @@ def describe_luck(certainty: Certainty) -> str:
     noise = f"{certainty.metric} has a standard deviation of {certainty.sigma:.4f}"
     runs = f"Between runs of the same parameters, {noise}"
     start = f"{runs}; two of them differ by up to {certainty.reach:.4f} in 95 of 100 cases. "
-    number = certainty.contenders
-    if number < 2:
+    number = certainty.contenders - 1
+    if not number:
         return start + "No other trial comes so near that luck could have chosen between them."
-    near = f"{number} trials are so near to the best that luck may have chosen among them"
+    near = f"{pluralize(number, 'other trial')} came so near that luck may have chosen"
     return f"{start}{near}; the luckiest of so many looks {certainty.optimism:.4f} better than it is."
 
 

@@ -65,9 +65,9 @@ def image_groups(details: dict[str, Any]) -> dict[str, list[int]] | None:
 
 
 def draw_groups(details: dict[str, Any]) -> ImageGroups | None:
-    """Return the groups in which the images that have a score are drawn, None of fewer than two images."""
+    """Return the groups in which the images that have a score are drawn, None without such images."""
     scores = image_scores(details)
-    return choose_groups(scores, image_groups(details) or {}) if len(scores) > 1 else None
+    return choose_groups(scores, image_groups(details) or {}) if scores else None
 
 
 def is_higher_better(details: dict[str, Any]) -> bool:

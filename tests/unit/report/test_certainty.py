@@ -264,7 +264,7 @@ def test_few_repeats_leave_room_for_luck() -> None:
     """Two runs tell little of the noise: a trial 0.05 behind may be as good, though they differ by 0.01 alone."""
     rows = [trial(0, 0.60), trial(1, 0.55), trial(2, 0.50, {"lr": 9}), trial(3, 0.51, {"lr": 9})]
     found = sure(assess_certainty(story(*rows), {}))
-    assert found.contenders == 4 and "4 trials are so near to the best" in describe_luck(found)
+    assert found.contenders == 4 and "3 other trials came so near" in describe_luck(found)
     assert "No other trial" not in describe_luck(found)
     same = [trial(0, 0.6), trial(1, 0.5, {"lr": 9}), trial(2, 0.5, {"lr": 9})]
     assert describe_luck(sure(assess_certainty(story(*same), {}))) == (

@@ -8,12 +8,12 @@ import math
 import re
 import runpy
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.page_reader import PageReader
 from helpers.search_studies import EVIL, add, details, open_study, picture, recipe, search
 from markupsafe import escape
 from optuna.trial import TrialState
@@ -34,41 +34,10 @@ from tuner.study.info import StudyKind
 from tuner.study.recipe_samples import StoredSample, add_sample
 from tuner.study.study import JoinedStudy
 
-VOID = {"meta", "link", "img", "br"}
 
-
-class Reader(HTMLParser):
-    """What a page holds; AssertionError where its elements are not nested."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words = ""
-        self.scripts: dict[str, str] = {}
-
-    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append((name, dict(attributes)))
-        if name not in VOID:
-            self.open.append(name)
-
-    def handle_endtag(self, name: str) -> None:
-        assert self.open.pop() == name
-
-    def handle_data(self, content: str) -> None:
-        if self.open and self.open[-1] == "script":
-            self.scripts[str(self.tags[-1][1].get("id"))] = content
-        elif not self.open or self.open[-1] != "style":
-            self.words += content + " "
-
-    @property
-    def said(self) -> str:
-        return " ".join(self.words.split())
-
-
-def read_page(joined: JoinedStudy, folder: Path, at: str = "") -> Reader:
+def read_page(joined: JoinedStudy, folder: Path, at: str = "") -> PageReader:
     info = queries.find_study(joined.engine, None)
-    reader = Reader()
+    reader = PageReader()
     reader.feed(render_report(read_report(joined.engine, info, TrialArtifacts(Home(folder)), at)))
     assert reader.open == []
     names = [attributes["id"] for _, attributes in reader.tags if attributes.get("id")]
@@ -78,7 +47,7 @@ def read_page(joined: JoinedStudy, folder: Path, at: str = "") -> Reader:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Reader:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> PageReader:
     folder = tmp_path_factory.mktemp("whole")
     joined = search(folder, 30)
     reader = read_page(joined, folder, " --home there")
@@ -86,14 +55,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     return reader
 
 
-def test_the_headline_says_which_how_sure_and_what_next(whole: Reader) -> None:
+def test_the_headline_says_which_how_sure_and_what_next(whole: PageReader) -> None:
     begin = whole.said.partition("What was searched")[0]
     ship = re.search(r"Ship trial (\d+)\.", begin)
     assert ship and "How sure" in begin and "95 %" in begin and "What to try next" in begin
     assert f"Trial {ship[1]}, the one to ship" in whole.said
 
 
-def test_everything_asked_of_a_report_is_there(whole: Reader) -> None:
+def test_everything_asked_of_a_report_is_there(whole: PageReader) -> None:
     for words in (
         "float 1e-05 to 0.01, log", "successive halving", "Pruning saved", "out of memory at one image",
         "def suggest(trial):", "tuner best --study searched --home there", "tuner predict best photo.jpg",
@@ -106,7 +75,7 @@ def test_everything_asked_of_a_report_is_there(whole: Reader) -> None:
     assert places == figures.keys()
 
 
-def test_nothing_is_asked_of_a_network(whole: Reader) -> None:
+def test_nothing_is_asked_of_a_network(whole: PageReader) -> None:
     addresses = [a[key] or "" for _, a in whole.tags for key in ("src", "href") if key in a]
     assert addresses and all(one.startswith(("data:", "#")) for one in addresses)
     assert sum(a.get("src", "").startswith("data:image/webp") for name, a in whole.tags if name == "img") == 6
@@ -116,7 +85,7 @@ def test_nothing_is_asked_of_a_network(whole: Reader) -> None:
     )
 
 
-def test_headings_step_down_one_at_a_time_and_tables_have_headings(whole: Reader) -> None:
+def test_headings_step_down_one_at_a_time_and_tables_have_headings(whole: PageReader) -> None:
     levels = [int(name[1]) for name, _ in whole.tags if re.fullmatch(r"h[1-6]", name)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))

@@ -1,0 +1,42 @@
+"""Each sentence that the report can say is said where it is true, and not where it is false."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.sentences import Sentence, Subject
+from helpers.sentences.certainty import CERTAINTY
+from helpers.source_sentences import find_sentences
+
+FILES = {"certainty.py", "resampling.py"}
+TABLE: tuple[Sentence, ...] = (*CERTAINTY,)
+SAID: dict[int, str] = {}  # all that is said of a subject, by its id
+
+
+def all_said(subject: Subject, folder: Path) -> str:
+    if id(subject) not in SAID:
+        SAID[id(subject)] = " ".join(subject.say(folder).split())
+    return SAID[id(subject)]
+
+
+@pytest.mark.parametrize("sentence", TABLE, ids=lambda one: one.source)
+def test_it_is_said_where_it_is_true_and_only_there(sentence: Sentence, tmp_path: Path) -> None:
+    there = all_said(sentence.true, tmp_path)
+    assert sentence.is_in(there), f"not said: {there}"
+    assert sentence.says in there, f"said otherwise: {there}"
+    assert not sentence.is_in(all_said(sentence.false, tmp_path))
+
+
+def matching(sentence: Sentence, known: dict[str, str]) -> list[str]:
+    """Return the sentences of the source that a row is about, which should be one."""
+    return [sentence.source] if sentence.source in known else [one for one in known if sentence.source in one]
+
+
+def test_the_table_has_a_row_for_each_sentence_of_the_source_and_no_other() -> None:
+    known = find_sentences()
+    rows = {sentence.source: matching(sentence, known) for sentence in TABLE}
+    assert {source: found for source, found in rows.items() if len(found) != 1} == {}
+    covered = {one for found in rows.values() for one in found}
+    here = {one: file for one, file in known.items() if file in FILES}
+    assert {one: file for one, file in here.items() if one not in covered} == {}
