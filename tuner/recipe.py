@@ -22,6 +22,7 @@ READABLE_VERSIONS = (1, 2)  # fields that version 1 lacks have defaults
 PART_FIELDS = ("data", "model", "loss", "optimizer", "schedule", "augment", "weights")
 TEXT_FIELDS = ("task", "precision")
 WHOLE_FIELDS = ("epochs", "batch_size", "seed", "copies", "validate_every")
+BUILT_IN_WEIGHTS = ("none", "imagenet", "random")  # names of weights that need no file
 MOST_LISTED = 1 << 16  # stages or classes of a recipe, or modules that a stage freezes
 Value = None | bool | int | float | str | list[Any] | tuple[Any, ...] | dict[str, Any]
 

@@ -72,6 +72,19 @@ def test_a_trial_shows_its_note_and_its_pictures(page: object, address: str) -> 
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
 
 
+def test_a_trial_is_no_wider_than_the_window_and_its_pictures_come_first(page: object, address: str) -> None:
+    page.goto(f"{address}studies/1/trials?numbers=0")
+    page.get_by_text("made_with").first.wait_for()
+    page.locator("img[src*='artifacts']").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("[...document.querySelectorAll('main pre *, main p')].every("
+                         "one => one.getBoundingClientRect().right <= innerWidth)")  # fmt: skip
+    tops = [page.get_by_text(text, exact=True).first.bounding_box()["y"]
+            for text in ("Artifacts", "Note", "User Attributes")]  # fmt: skip
+    assert tops == sorted(tops)
+    assert page.locator("main p").get_by_text("recipe {").count() == 0  # the note shows it
+
+
 HEADS = {".png": b"\x89PNG", ".json": b"{", ".csv": b"truth"}  # how a file of each kind begins
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from tuner.artifacts import snapshots
+from tuner.artifacts.deletion import delete_below
 from tuner.artifacts.store import Store, open_store
 from tuner.artifacts.upload_queue import Uploader, UploadJob
 from tuner.errors import FilesError, retry, writing
@@ -196,3 +199,24 @@ def link_attempt(earlier: Run, run: Run) -> bool:
                 if source.exists():
                     raise
     return run.is_usable
+
+
+def delete_study_files(home: Home, stores: Sequence[Store], study: str, key: str) -> tuple[int, list[str]]:
+    """Delete the run folders of a study; return the bytes that are free now, and why others were not deleted.
+
+    Nothing else is touched: exported models and the files of other studies of this name have other folders. A
+    study without a key, of an early version, keeps its files, since others of its name may have them too.
+    """
+    if not key.isalnum():
+        return 0, [f"the files of study '{study}' stay where they are: it has no key that tells them from others"]
+    folder = home.run(study, key, 0).folder.parent
+    prefix = f"{folder.relative_to(home.folder).as_posix()}/"
+    freed, kept = 0, []
+    places: list[Callable[[], int]] = [partial(delete_below, home.folder, folder)]
+    places += [partial(store.delete_all, prefix) for store in stores]
+    for delete in places:
+        try:
+            freed += delete()
+        except FilesError as error:
+            kept.append(str(error))
+    return freed, kept

@@ -78,14 +78,22 @@ class S3Store:
         )
 
     def names(self, prefix: str) -> list[str]:
-        return self.attempt(lambda: self.list(self.prefix + prefix))
+        return [*self.attempt(lambda: self.list_sizes(self.prefix + prefix))]
 
-    def list(self, prefix: str) -> list[str]:
+    def list_sizes(self, prefix: str) -> dict[str, int]:
+        """Return the bytes of each file by its name."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-        return [entry["Key"].removeprefix(self.prefix) for page in pages for entry in page.get("Contents", [])]
+        entries = [entry for page in pages for entry in page.get("Contents", [])]
+        return {entry["Key"].removeprefix(self.prefix): int(entry["Size"]) for entry in entries}
 
     def delete(self, name: str) -> None:
         self.attempt(lambda: self.client.delete_object(Bucket=self.bucket, Key=self.prefix + name))
+
+    def delete_all(self, prefix: str) -> int:
+        sizes = self.attempt(lambda: self.list_sizes(self.prefix + prefix))
+        for name in sizes:
+            self.delete(name)
+        return sum(sizes.values())
 
     def attempt(self, act: Callable[[], T]) -> T:
         def translated() -> T:

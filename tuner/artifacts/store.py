@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from tuner.artifacts.deletion import delete_below
 from tuner.artifacts.s3_store import S3Store
 from tuner.artifacts.store_retries import StoreUnavailable, retry_unavailable
 from tuner.errors import FilesError, create_file, writing
@@ -41,6 +42,9 @@ class Store(Protocol):
 
     def delete(self, name: str) -> None:
         """Delete a file; do nothing if it does not exist."""
+
+    def delete_all(self, prefix: str) -> int:
+        """Delete all files with this prefix, which ends with a slash; return their bytes."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,9 @@ class FolderStore:
         with suppress(OSError):  # the first folder that is not empty
             for folder in takewhile(lambda folder: folder != self.folder, (self.folder / name).parents):
                 folder.rmdir()
+
+    def delete_all(self, prefix: str) -> int:
+        return delete_below(self.folder, self.folder / prefix)
 
 
 def open_store(url: str) -> Store:

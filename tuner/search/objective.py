@@ -18,11 +18,12 @@ from tuner.paths import Run, expand_path
 from tuner.recipe import Part, Recipe
 from tuner.search.sampling import hash_seed, redraw
 from tuner.search.session import Session, TrialSignal
-from tuner.search.warm_start import TOOK_OVER, is_file_name, reduce_size
+from tuner.search.warm_start import is_file_name, reduce_size
 from tuner.space.rehearsal import rehearse
 from tuner.space.space import Space
 from tuner.study.info import StudyInfo
 from tuner.study.pending import ActiveTrial
+from tuner.study.trial_queries import TOOK_OVER
 from tuner.train.loop import CheckpointSchedule, EpochReport, Progress, TrainingOutcome, train
 from tuner.train.memory import MicroBatches
 

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 from tuner.artifacts.attempts import AttemptFiles
 from tuner.errors import FilesError, PartError, StudyError, format_names, writing
 from tuner.paths import Run, attempt_of, expand_path, link_file
-from tuner.recipe import Recipe, parse_whole
+from tuner.recipe import BUILT_IN_WEIGHTS, Recipe, parse_whole
 from tuner.space.published import known_tables
 from tuner.space.rehearsal import reduce_recipe, size_suffix
 from tuner.space.space import known_spaces
@@ -25,9 +25,8 @@ from tuner.study.database import retried
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import studies, trials
 from tuner.study.tables import epoch_table
-from tuner.study.trial_queries import EXTENDS, TrialInfo
+from tuner.study.trial_queries import EXTENDS, TOOK_OVER, TrialInfo
 
-BUILT_IN = ("none", "imagenet", "random")  # names that need no file
 SUFFIXES = (".safetensors", ".pth", ".pt")
 BUNDLED = "weights.safetensors"
 
@@ -38,7 +37,7 @@ def find_weights(name: str, engine: Engine | None, attempts: AttemptFiles, here:
     A name is a file or a bundle's folder; "STUDY" for the best trial of a study, "STUDY#12" for its trial
     12, "#12" for trial 12 of the study itself, `here`.
     """
-    if name in BUILT_IN:
+    if name in BUILT_IN_WEIGHTS:
         return None
     if is_file_name(name):
         return find_weights_file(expand_path(name))
@@ -123,13 +122,10 @@ def rename_weights(recipe: Recipe, shrink: int, shorten: int) -> Recipe:
     """Return the recipe with the weights of a study in this fraction of its size, if it names a study."""
     study, mark, number = recipe.weights.name.partition("#")
     suffix = size_suffix(shrink, shorten)
-    if study and study not in BUILT_IN and not is_file_name(recipe.weights.name) and not study.endswith(suffix):
+    if study and study not in BUILT_IN_WEIGHTS and not is_file_name(recipe.weights.name) and not study.endswith(suffix):
         weights = replace(recipe.weights, name=f"{study}{suffix}{mark}{number}")
         recipe = replace(recipe, weights=weights)
     return recipe
-
-
-TOOK_OVER = "took_over"  # the attribute set when everything of the earlier trial was restored
 
 
 def has_own_files(trial: optuna.Trial) -> bool:

@@ -99,11 +99,7 @@ class HeartbeatMonitor:
         if row.progress != before.progress or row.number is None:
             progress_at = now
         self.seen[row.worker] = WorkerCounters(row.beats, row.progress, beat_at, progress_at)
-        return (
-            now - beat_at > self.heartbeat_timeout
-            or now - progress_at > self.hang_timeout
-            or is_process_gone(row.machine, row.pid, row.born)
-        )
+        return now - beat_at > self.heartbeat_timeout or now - progress_at > self.hang_timeout or is_gone(row)
 
     def workers_without_row(self) -> list[str]:
         """Return owners of open trials without a row: they were removed at the moment when they claimed one."""
@@ -130,16 +126,25 @@ def check_versions(engine: Engine, study_id: int) -> None:
     Rows of dead workers do not count, so heartbeats are compared at two moments.
     """
     is_other = (worker_table.c.study_id == study_id) & (worker_table.c.version != own_version())
-    others = {row.worker: row.beats for row in read_rows(engine, is_other)}
-    if not others:
-        return
+    for row in running_workers(engine, is_other)[:1]:
+        raise StudyError(
+            f"{row.host} works on this study with {row.version}; here is {own_version()}. "
+            f"Install the same versions everywhere, or stop the others first: {stop_command(engine, study_id)}"
+        )
+
+
+def running_workers(engine: Engine, wanted: sa.ColumnElement[bool]) -> list[sa.Row[Any]]:
+    """Return the rows of those workers that are alive: their heartbeats are compared at two moments."""
+    before = {row.worker: row.beats for row in read_rows(engine, wanted) if not is_gone(row)}
+    if not before:
+        return []
     time.sleep(MAX_HEARTBEAT_GAP)
-    for row in read_rows(engine, is_other):
-        if row.beats != others.get(row.worker, row.beats):
-            raise StudyError(
-                f"{row.host} works on this study with {row.version}; here is {own_version()}. "
-                f"Install the same versions everywhere, or stop the others first: {stop_command(engine, study_id)}"
-            )
+    return [row for row in read_rows(engine, wanted) if row.beats != before.get(row.worker, row.beats)]
+
+
+def is_gone(row: sa.Row[Any]) -> bool:
+    """Return whether the process of a worker's row was one of this machine and has ended."""
+    return is_process_gone(row.machine, row.pid, row.born)
 
 
 def stop_command(engine: Engine, study_id: int) -> str:

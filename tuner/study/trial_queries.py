@@ -22,6 +22,7 @@ PAUSED = "PAUSED"  # what summaries and reports call a PRUNED trial that may go 
 OVER_LIMIT = "over_limit"  # attribute of a PRUNED trial that broke a limit: which
 BROKE_LIMIT = "OVER_LIMIT"  # what summaries and reports call such a trial
 EXTENDS = "goes_on_from"  # attribute of a trial in an extension study: which trial it extends
+TOOK_OVER = "took_over"  # attribute of such a trial once it has copies of all files of that trial
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tuner.web import wsgi
 from tuner.web.dashboard_compat import ROUTER, dashboard_files
 from tuner.web.wsgi import App, Environ, Header, StartResponse
 
-PAGE, BUNDLE, SHIM = "/dashboard", "/static/bundle.js", "/static/base.js"
+PAGE, BUNDLE, SHIM, ANSWERS = "/dashboard", "/static/bundle.js", "/static/base.js", "/static/answers.js"
 BASE = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
 DEFERRED = '<script defer src="/static/'  # in the page, before the name of its script
 SCRIPT = "text/javascript; charset=utf-8"
@@ -90,6 +90,8 @@ class PageMiddleware:
         if path == PAGE or path.startswith(PAGE + "/"):
             headers = [("Content-Security-Policy", POLICY), wsgi.NO_STORE]
             return wsgi.respond(environ, start, self.page, "text/html; charset=utf-8", headers=headers)
+        if path == ANSWERS:
+            return wsgi.respond(environ, start, ANSWERS_SCRIPT.encode(), SCRIPT)
         if self.base and path == SHIM:
             script = SHIM_SCRIPT.replace("BASE", json.dumps(self.base)).encode()
             return wsgi.respond(environ, start, script, SCRIPT)
@@ -108,11 +110,11 @@ class PageMiddleware:
     def page(self) -> bytes:
         """optuna-dashboard's page, with its scripts below the base path and the corner."""
         text = (dashboard_files() / "index.html").read_text(encoding="utf-8")
-        if self.base:
-            shim = f'<script src="{self.base}{SHIM}"></script>\n    '
-            text = text.replace(DEFERRED, shim + DEFERRED.replace("/static/", f"{self.base}/static/"))
+        scripts = [SHIM, ANSWERS] if self.base else [ANSWERS]
+        ours = "".join(f'<script src="{self.base}{name}"></script>\n    ' for name in scripts)
+        text = text.replace(DEFERRED, ours + DEFERRED.replace("/static/", f"{self.base}/static/"))
         text = text.replace("</head>", f'<link rel="icon" href="{self.base}/favicon.ico">\n</head>')
-        return text.replace("</body>", f"{self.corner}</body>").encode()
+        return text.replace("</body>", f"{self.corner}{STYLE}</body>").encode()
 
     @property
     def corner(self) -> str:
@@ -120,7 +122,7 @@ class PageMiddleware:
         mark = '<span title="Nothing can be changed here">read-only</span>' if self.read_only else ""
         action = escape(f"{self.base}/logout")
         out = f'<form method="post" action="{action}"><button>Log out</button></form>' if self.has_login else ""
-        return f'<div id="tuner-corner">{mark}{out}</div>{STYLE}' if mark or out else ""
+        return f'<div id="tuner-corner">{mark}{out}</div>' if mark or out else ""
 
     @cached_property
     def bundle(self) -> bytes:
@@ -140,15 +142,47 @@ def check_base_path(base: str) -> None:
         )
 
 
+# Long lines are wrapped, and of a trial the pictures come first, then the note, then attributes.
 STYLE = """<style>
+main, main * { min-width: 0; overflow-wrap: anywhere }
+main pre, main pre * { white-space: pre-wrap !important }
+main table { min-width: max-content }
+main div:has(> h4):has(> h5 + .MuiPaper-root) { display: flex; flex-direction: column }
+main div:has(> h4) > :is(h5, h5 + .MuiPaper-root) { order: 2 }
+main div:has(> h4) > h5 + .MuiPaper-root + div { order: 3 }
+main div:has(> h4) > h5 + .MuiPaper-root + div * { white-space: pre-wrap }
+main div:has(> h4) > h5 + .MuiPaper-root + div ~ * { order: 1 }
 #tuner-corner { position: fixed; right: 12px; top: 18px; z-index: 1300; display: flex; gap: 8px }
 #tuner-corner span, #tuner-corner button { padding: 4px 12px; border: 1px solid #ffffffb0; border-radius: 99px;
   background: none; color: #fff; font: 13px/1.4 system-ui, sans-serif }
 #tuner-corner button { cursor: pointer }
 #tuner-corner button:hover { background: #ffffff30 }
+#tuner-answer { position: fixed; left: 12px; right: 12px; bottom: 72px; z-index: 1500; width: fit-content;
+  max-width: 800px; padding: 10px 16px; border-radius: 4px; background: #323232; color: #fff;
+  font: 14px/1.4 system-ui, sans-serif; overflow-wrap: anywhere; cursor: pointer }
 @media (max-width: 600px) { #tuner-corner { top: 14px } }
-@media print { #tuner-corner { display: none } }
+@media print { #tuner-corner, #tuner-answer { display: none } }
 </style>
+"""
+
+# The dashboard's page says whether a study was deleted, and not why not, nor what is told beside it: this shows both.
+ANSWERS_SCRIPT = """(() => {
+  const { fetch } = window, shown = document.createElement("div");
+  shown.id = "tuner-answer";
+  shown.setAttribute("role", "alert");
+  shown.onclick = () => shown.remove();
+  const show = ({ reason, remark }) => {
+    shown.textContent = reason || remark || "";
+    if (shown.textContent) document.body.append(shown);
+  };
+  window.fetch = async (url, options, ...more) => {
+    const answer = await fetch(url, options, ...more);
+    if (options?.method === "DELETE" && /\\/api\\/studies\\/\\d+$/.test(url)) {
+      answer.clone().json().then(show, () => {});
+    }
+    return answer;
+  };
+})();
 """
 
 # The dashboard's script asks for absolute paths, and notes name pictures by them: the base path is added to both.

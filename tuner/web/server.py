@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.headers import Headers
@@ -28,6 +28,7 @@ from tuner.web.dashboard_compat import dashboard_app
 from tuner.web.proxies import Network
 from tuner.web.security import LOOPBACK, RequestFilter, with_database_errors, with_safe_headers
 from tuner.web.study_api import StudyApi
+from tuner.web.study_deletion import StudyDeletion
 from tuner.web.wsgi import App, Environ, StartResponse, accepts_gzip, request_path
 
 COMPRESSIBLE = ("application/json", "text/", "application/javascript")
@@ -115,6 +116,7 @@ def check_options(options: ServerOptions) -> None:
 
 def build_app(studies: StudyApi, pictures: TrialArtifacts, options: ServerOptions) -> App:
     """Wrap the studies in everything a request passes through, from the inside out."""
+    studies = replace(studies, app=StudyDeletion(studies.app, studies.engine, pictures))
     app = with_compression(ApiMiddleware(studies))
     app = with_database_errors(ArtifactMiddleware(app, studies.engine, pictures))
     app = PageMiddleware(app, options.base, options.password is not None, options.read_only)

@@ -41,6 +41,7 @@ IMPORTANCES = re.compile(r"/api/studies/([0-9]{1,18})/param_importances/?")
 TRIAL_KEY = re.compile(r"dashboard:(?:artifacts:)?([0-9]+):")  # of attributes of the study that belong to a trial
 PREFERENTIAL = "preference:is_preferential"
 MAX_SINGLE_NOTES = 50  # notes read one by one; if more have changed, all are read
+IN_NOTE = ("recipe",)  # attributes of a trial that its note shows in a readable way, and the page not again
 NO_NOTE: dict[str, Any] = {}
 SETTLE_SECONDS = 10.0  # after which a note is completely written
 
@@ -78,6 +79,8 @@ class StudyApi:
     def __call__(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
         path, after = wsgi.request_path(environ), parse_after(environ)
         if not wsgi.is_read_request(environ) or after is None:
+            if match := ADDRESS.fullmatch(path):
+                self.forget(int(match[1]))  # SQLite may give the id of a deleted study to the next one
             return self.app(environ, start)
         if path.rstrip("/") == "/api/studies":
             return wsgi.respond_json(environ, start, self.list_studies())
@@ -96,6 +99,10 @@ class StudyApi:
         except KeyError:
             self.caches.pop(study, None)
             return wsgi.respond_error(environ, start, wsgi.NOT_FOUND, f"study_id={study} is not found")
+
+    def forget(self, study: int) -> None:
+        self.caches.pop(study, None)
+        self.importances.known.pop(study, None)
 
     def prepare(self, study: int) -> None:
         if self.is_plain(study):
@@ -132,6 +139,7 @@ class StudyApi:
         best = best_trials(trials, self.storage.get_study_directions(study))
         frozen, space = frozen_study(self.storage, study, own), collect_space(cache, trials)
         rest = serialize_study_without_trials(frozen, own, space)
+        rest["union_user_attrs"] = [one for one in rest["union_user_attrs"] if one["key"] not in IN_NOTE]
         listed = b", ".join(trial_json(study, trial, cache) for trial in trials[after:])
         first = b", ".join(trial_json(study, trial, cache) for trial in best)
         return b'{"trials": [%b], "best_trials": [%b], %b' % (listed, first, format_json(rest).encode()[1:])
@@ -191,7 +199,10 @@ def trial_json(study: int, trial: FrozenTrial, cache: StudyAnswers) -> bytes:
     if known and known[0] is trial and known[1] is attrs:
         return known[2]
     constraints = {"constraints": list(trial.constraints.values())}  # which optuna-dashboard reads elsewhere
-    text = format_json(serialize_trial(study, trial, attrs) | constraints).encode()
+    plain = serialize_trial(study, trial, attrs)
+    if attrs:
+        plain["user_attrs"] = [one for one in plain["user_attrs"] if one["key"] not in IN_NOTE]
+    text = format_json(plain | constraints).encode()
     if trial.state.is_finished():
         cache.finished[trial_id(trial)] = trial, attrs, text
     return text

@@ -63,6 +63,13 @@ def test_deleting_takes_one_and_can_be_done_twice(store: Store, file: Path) -> N
     assert store.names("") == ["x/2"]
 
 
+def test_all_below_a_prefix_are_deleted_and_counted(store: Store, file: Path) -> None:
+    for name in ("x/y/1", "x/2", "xx/3"):
+        store.put(file, name)
+    assert store.delete_all("x/") == 6000 and store.names("") == ["xx/3"]
+    assert store.delete_all("x/") == 0
+
+
 def test_a_missing_file_is_reported_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         store.get("nothing/here", tmp_path / "copy")

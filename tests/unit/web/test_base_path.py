@@ -80,7 +80,7 @@ def test_the_page_names_its_scripts_below_the_prefix_and_is_told_the_way_out() -
     assert text.index("/tuner/static/base.js") < text.index("/tuner/static/bundle.js")
     assert 'action="/tuner/logout"' in text and "read-only" in text
     assert "'unsafe-inline'" not in page.headers["Content-Security-Policy"].split("script-src")[1].split(";")[0]
-    assert "tuner-corner" not in ask(PageMiddleware(nothing_behind), "/dashboard").body.decode()
+    assert 'id="tuner-corner"' not in ask(PageMiddleware(nothing_behind), "/dashboard").body.decode()
     assert ask(PageMiddleware(nothing_behind, "/tuner"), "/").headers["Location"] == "/tuner/dashboard/"
 
 

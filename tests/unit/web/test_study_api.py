@@ -120,6 +120,21 @@ def test_constraints_are_told_as_optuna_dashboard_shows_them(app: StudyApi, join
     assert told[-1]["constraints"] == [0.5, -0.5] and told[0]["constraints"] == []
 
 
+def test_a_recipe_is_told_by_the_note_alone_if_there_is_one(app: StudyApi, joined: JoinedStudy) -> None:
+    for has_note in (True, False):
+        trial = joined.study.ask()
+        trial.set_user_attr("recipe", {"version": 2})
+        trial.set_user_attr("mark", 1)
+        if has_note:
+            save_note(trial, "the recipe")
+        joined.study.tell(trial, 0.1)
+    found = study_of(app)
+    told = [[one["key"] for one in trial["user_attrs"]] for trial in found["trials"][-2:]]
+    assert told == [["mark"], ["recipe", "mark"]]
+    assert "recipe" not in {one["key"] for one in found["union_user_attrs"]}
+    assert joined.study.trials[-2].user_attrs["recipe"] == {"version": 2}
+
+
 def test_parameters_that_come_late_are_among_those_of_all(app: StudyApi, joined: JoinedStudy) -> None:
     study_of(app)
     trial = joined.study.ask()
