@@ -122,7 +122,12 @@ def rename_weights(recipe: Recipe, shrink: int, shorten: int) -> Recipe:
     """Return the recipe with the weights of a study in this fraction of its size, if it names a study."""
     study, mark, number = recipe.weights.name.partition("#")
     suffix = size_suffix(shrink, shorten)
-    if study and study not in BUILT_IN_WEIGHTS and not is_file_name(recipe.weights.name) and not study.endswith(suffix):
+    if (
+        study
+        and study not in BUILT_IN_WEIGHTS
+        and not is_file_name(recipe.weights.name)
+        and not study.endswith(suffix)
+    ):
         weights = replace(recipe.weights, name=f"{study}{suffix}{mark}{number}")
         recipe = replace(recipe, weights=weights)
     return recipe

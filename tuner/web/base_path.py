@@ -142,16 +142,16 @@ def check_base_path(base: str) -> None:
         )
 
 
-# Long lines are wrapped, and of a trial the pictures come first, then the note, then attributes.
+# On a trial's page, which has h4 and h5, long lines are wrapped, and pictures come before note and attributes.
 STYLE = """<style>
-main, main * { min-width: 0; overflow-wrap: anywhere }
 main pre, main pre * { white-space: pre-wrap !important }
-main table { min-width: max-content }
-main div:has(> h4):has(> h5 + .MuiPaper-root) { display: flex; flex-direction: column }
-main div:has(> h4) > :is(h5, h5 + .MuiPaper-root) { order: 2 }
-main div:has(> h4) > h5 + .MuiPaper-root + div { order: 3 }
-main div:has(> h4) > h5 + .MuiPaper-root + div * { white-space: pre-wrap }
-main div:has(> h4) > h5 + .MuiPaper-root + div ~ * { order: 1 }
+main:has(h4 ~ h5), main :has(h4 ~ h5), main :has(> h4 ~ h5) * { min-width: 0; overflow-wrap: anywhere }
+main :has(> h4 ~ h5) table { min-width: max-content }
+main :has(> h4 ~ h5 + .MuiPaper-root) { display: flex; flex-direction: column }
+main :has(> h4) > :is(h5, h5 + .MuiPaper-root) { order: 2 }
+main :has(> h4) > h5 + .MuiPaper-root + div { order: 3 }
+main :has(> h4) > h5 + .MuiPaper-root + div * { white-space: pre-wrap }
+main :has(> h4) > h5 + .MuiPaper-root + div ~ * { order: 1 }
 #tuner-corner { position: fixed; right: 12px; top: 18px; z-index: 1300; display: flex; gap: 8px }
 #tuner-corner span, #tuner-corner button { padding: 4px 12px; border: 1px solid #ffffffb0; border-radius: 99px;
   background: none; color: #fff; font: 13px/1.4 system-ui, sans-serif }
@@ -165,7 +165,7 @@ main div:has(> h4) > h5 + .MuiPaper-root + div ~ * { order: 1 }
 </style>
 """
 
-# The dashboard's page says whether a study was deleted, and not why not, nor what is told beside it: this shows both.
+# The dashboard's page says whether a study was deleted; this shows why not, or what is told beside it.
 ANSWERS_SCRIPT = """(() => {
   const { fetch } = window, shown = document.createElement("div");
   shown.id = "tuner-answer";
