@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 STORAGE_VARIABLE = '"$TUNER_STORAGE"'  # stands for a database URL with a password, which is never printed
+HOME_ONLY = ("data", "evaluate", "explain")  # commands that read no database
+PLACELESS = ("data get", "parts", "predict", "spaces")  # commands without --home and --storage
+typed_options: dict[str, str] = {}  # --home and --storage of the running command, where they were typed
 
 
 def pluralize(number: int, noun: str) -> str:
@@ -48,11 +53,36 @@ def format_time_of(seconds: float, limit: float) -> str:
 def write_command(name: str, *words: object, **options: object) -> str:
     """Return a command of tuner as it is typed, quoted for the shell.
 
-    Options without a value (None or "") are left out, and True stands for an option that takes none.
+    Options without a value (None or "") are left out, and True stands for an option that takes none. --home and
+    --storage of the running command follow, so that the printed one finds the same study.
     """
     parts = ["tuner", *name.split(), *map(str, words)]
-    for option, value in options.items():
+    repeated = {option: value for option, value in typed_options.items() if has_option(name, option)}
+    for option, value in (options | {key: value for key, value in repeated.items() if key not in options}).items():
         if value is None or value is False or value == "":
             continue
         parts += [f"--{option.replace('_', '-')}", *([] if value is True else [str(value)])]
     return " ".join(part if part == STORAGE_VARIABLE else shlex.quote(part) for part in parts)
+
+
+def has_option(name: str, option: str) -> bool:
+    """Return whether a command has the option "home" or "storage"."""
+    return name not in PLACELESS and (option == "home" or name not in HOME_ONLY)
+
+
+@contextmanager
+def repeat_options(**typed: str) -> Iterator[None]:
+    """Repeat these options in every command that is written meanwhile."""
+    before = dict(typed_options)
+    typed_options.update(typed)
+    try:
+        yield
+    finally:
+        typed_options.clear()
+        typed_options.update(before)
+
+
+def start_hint(table: str | None = None) -> str:
+    """Return how to begin where there is no study yet, with a table or with the example."""
+    command = write_command("run", table=table) if table else write_command("run", space="unet_k", rehearse=True)
+    return f"Start one with: {command}"

@@ -38,7 +38,8 @@ def test_it_tells_what_is_there_and_changes_nothing_the_second_time(storage_url:
     ready, versions, studies = first.stdout.splitlines()
     assert "is ready: " in ready
     assert f"schema {tables.SCHEMA} (made by tuner " in versions
-    assert studies == "studies: none yet. Begin one: tuner run --space unet_k"
+    start = "Start one with: tuner run --space unet_k --rehearse --storage "
+    assert studies.startswith(f"studies: none yet. {start}")
     assert run(tmp_path, "init", "--storage", storage_url).stdout == first.stdout
 
 

@@ -42,7 +42,7 @@ def test_a_study_is_created_joined_and_raised(tmp_path: Path) -> None:
     assert lines[1].startswith("best: iou 0.")
     assert lines[2] == f"next: tuner best --study tiny --export best --home {tmp_path / 'home'}"
     shown = f"tuner run --space {tmp_path / 'tiny.py'} --home {tmp_path / 'home'} --seed 5 --trials 4"
-    assert lines[3] == f"2 trials trained; for more: {shown}"
+    assert lines[3] == f"2 trials trained; to continue: {shown}"
     assert set(states(url)) == {0, 1}
 
     (tmp_path / "quick").touch()

@@ -21,7 +21,7 @@ from tuner.report.study_data import TrialData, read_study
 from tuner.study import database, queries
 from tuner.study.format import format_params, format_value
 from tuner.study.info import StudyInfo
-from tuner.wording import count_of
+from tuner.wording import count_of, repeat_options
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -160,8 +160,17 @@ class Study:
 
         file = report_path(self._info, None if path is None else to_path("path", path, "FILE"), force)
         artifacts = open_artifacts(self._engine, str(self._home.folder), None)
-        write_page(render_report(read_report(self._engine, self._info, artifacts)), file)
+        with repeat_options(**self._place()):
+            page = render_report(read_report(self._engine, self._info, artifacts))
+        write_page(page, file)
         return file
+
+    def _place(self) -> dict[str, str]:
+        """Return the options with which a command finds this study."""
+        home, url = self._home, self._engine.url
+        options = {} if home == Home(Path("runs")) else {"home": str(home.folder)}
+        is_own = database.parse_url(home.database) == url
+        return options if is_own else options | {"storage": database.storage_to_type(url)}
 
     def export(
         self,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.continuing import TYPED, find_options, start_hint
+from tuner.cli.continuing import TYPED
 from tuner.errors import first_line, shorten
-from tuner.wording import write_command
+from tuner.wording import start_hint
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -158,11 +158,6 @@ def open_engine(storage: str | None, home: str) -> Engine:
     if database.is_absent(url):
         raise StudyError(f"no study yet in {database.hide_password(url)}. {start_hint()}")
     return tables.open_to_read(url)
-
-
-def storage_hint(home: str, storage: str | None) -> str:
-    """Return the options that the next command needs to find the same study."""
-    return write_command("", **find_options(home, storage)).removeprefix("tuner")
 
 
 def echo_json(data: Any) -> None:

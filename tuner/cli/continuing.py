@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
 
-from tuner.cli.options import DEFAULT_HOME
-from tuner.wording import STORAGE_VARIABLE, write_command
+from tuner.wording import STORAGE_VARIABLE
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -21,35 +19,17 @@ if TYPE_CHECKING:
 TYPED = "typed words"  # key of the words after "tuner", in the context of the command
 
 
-def find_options(home: str, storage: str | None) -> dict[str, str]:
-    """Return the options with which a command finds the same database as this one."""
-    options = {} if home == DEFAULT_HOME else {"home": home}
-    if storage and "TUNER_STORAGE" not in os.environ:
-        from tuner.study.database import storage_to_type
-
-        options["storage"] = storage_to_type(storage)
-    return options
-
-
 def typed_command(**changes: object) -> str:
     """Return the running command as it was typed, with options added or replaced; "" outside the command line."""
     context = click.get_current_context(silent=True)
     words = list(context.find_root().meta.get(TYPED, ())) if context else []
     if not words:
         return ""
+    from tuner.study.commands import replace_option
+
     for name, value in changes.items():
         words = replace_option(words, f"--{name.replace('_', '-')}", str(value))
     return " ".join(["tuner", *quote_words(words)])
-
-
-def replace_option(words: Sequence[str], option: str, value: str) -> list[str]:
-    """Return the words of a command with this value of an option."""
-    kept, skip = [], False
-    for word in words:
-        if not skip and word != option and not word.startswith(f"{option}="):
-            kept.append(word)
-        skip = word == option
-    return [*kept, option, value]
 
 
 def quote_words(words: Sequence[str]) -> list[str]:
@@ -83,8 +63,3 @@ def describe_run_command(engine: Engine, info: StudyInfo) -> str:
     if found is None:
         return "continue it as it was started"
     return f"continue{found.where} with: {found}"
-
-
-def start_hint() -> str:
-    """Return how to begin where there is no study."""
-    return f"Start one with: {write_command('run', space='unet_k', rehearse=True)}"

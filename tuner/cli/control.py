@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tuner.cli.common import echo_json, open_engine, to_home
-from tuner.cli.continuing import describe_run_command, find_options
+from tuner.cli.continuing import describe_run_command
 from tuner.cli.options import COUNT, NUMBER, POSITIVE, json_option, storage_options, study_option
 from tuner.errors import StudyError
 from tuner.wording import pluralize, write_command
@@ -89,7 +89,7 @@ def pause(study: str | None, home: str, storage: str | None) -> None:
     engine, info = find_study(storage, home, study)
     number = control.set_paused(engine, info.id, True)
     click.echo(f"{info.name}: paused; {pluralize(number, 'worker')} will save and wait")
-    click.echo(f"continue with: {write_command('resume', study=info.name, **find_options(home, storage))}")
+    click.echo(f"continue with: {write_command('resume', study=info.name)}")
 
 
 @click.command()

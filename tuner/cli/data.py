@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
 
 from tuner.cli.common import WholeHelpGroup, echo_list, to_home
 from tuner.cli.options import DATASET, FILE, FOLDER, home_option, layout_option, max_pixels_option
-from tuner.wording import pluralize
+from tuner.wording import pluralize, write_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,7 +136,8 @@ def get_command(name: str, to: str | None) -> None:
     from tuner.data.fetch import fetch_dataset
 
     click.echo(fetch_dataset(name, Path(to) if to else None, progress_bar))
-    click.echo(f"next: tuner data {name}" + (f", with TUNER_DATA={to}" if to else ""))
+    found_there = f"TUNER_DATA={quote(to)} " if to else ""
+    click.echo(f"next: {found_there}{write_command('data', name)}")
 
 
 def list_data() -> None:

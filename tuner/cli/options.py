@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import click
+from click.core import ParameterSource
 
 from tuner.data.limits import MAX_PIXELS, limit_pixels
 from tuner.errors import FilesError, describe_value, printable
@@ -19,6 +20,7 @@ from tuner.recipe import is_number, is_whole_number
 from tuner.space.files import TIMEOUT
 from tuner.space.rungs import FirstRung, first_rung_problem, parse_first_rung
 from tuner.space.search_settings import PRUNINGS, SAMPLERS
+from tuner.wording import repeat_options
 
 DEFAULT_HOME = "runs"
 MOST_COUNTED = 2**31 - 1  # in an INTEGER column of PostgreSQL
@@ -89,10 +91,27 @@ FOLDER, FILE = PathText("a folder"), PathText("a file")
 SPACE, TABLE, DATASET = NameOrPath("a .py file"), NameOrPath("a .toml file"), NameOrPath("a folder")
 LOCATION, DATABASE_URL = Location("a folder"), DatabaseUrl()
 
+
+def repeat_option(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Repeat the option, if it was typed, in the commands that are printed until this one ends."""
+    name = str(param.name)
+    if value is not None and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        ctx.with_resource(repeat_options(**{name: value if name == "home" else hide_url(value)}))
+    return value
+
+
+def hide_url(url: str) -> str:
+    """Return the value of --storage that is printed: of a URL with a password, a variable."""
+    from tuner.study.database import storage_to_type
+
+    return storage_to_type(url)
+
+
 home_option = click.option(
     "--home",
     type=FOLDER,
     default=DEFAULT_HOME,
+    callback=repeat_option,
     metavar="DIR",
     help="Folder of the database, caches, checkpoints and pictures.",
 )
@@ -135,6 +154,7 @@ def storage_options(command: Any) -> Any:
         "--storage",
         type=DATABASE_URL,
         envvar="TUNER_STORAGE",
+        callback=repeat_option,
         metavar="URL",
         help="Database URL: sqlite:///FILE or postgresql://USER@HOST/NAME.  [default: tuner.db in --home]",
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.cli.common import echo_json, open_engine, print_table, storage_hint, to_home
+from tuner.cli.common import echo_json, open_engine, print_table, to_home
 from tuner.cli.options import FILE, FOLDER, artifacts_option, json_option, storage_options, study_option
 from tuner.errors import escape
 
@@ -58,7 +58,7 @@ def report(
     engine = open_engine(storage, home)
     info = queries.find_study(engine, study)
     file = report_path(info, expand_path(out) if out else None, force)
-    found = read_report(engine, info, open_artifacts(engine, home, artifacts), storage_hint(home, storage))
+    found = read_report(engine, info, open_artifacts(engine, home, artifacts))
     write_page(render_report(found), file)
     click.echo(escape(str(file)))
     for path in write_figures(found.figures, expand_path(figures), kind) if figures else []:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tuner.cli.common import open_engine, to_home
-from tuner.cli.continuing import find_options, typed_command, view_and_store
+from tuner.cli.continuing import typed_command, view_and_store
 from tuner.cli.options import (
     COUNT,
     SPACE,
@@ -100,10 +100,11 @@ def report_and_exit(done: RunResult, home: str, storage: str | None) -> None:
 def print_result(now: StudySummary, home: str, storage: str | None) -> None:
     """Print progress, the best trial, and the next commands."""
     from tuner.study import queries
+    from tuner.study.commands import find_source, read_command
     from tuner.study.format import format_params, format_value
     from tuner.study.verdict import judge_stored
 
-    name, place = now.study.name, find_options(home, storage)
+    name = now.study.name
     click.echo(f"study '{name}': {count_of(now.num_finished, now.num_trials, 'trial', 'ended')}")
     if now.best:
         best = f"{format_value(now.best.value)}, trial {now.best.number}, {format_params(now.best.params)}"
@@ -112,18 +113,18 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
         if verdict.sentence:
             click.echo(f"{verdict.sentence}; {verdict.remedy}")
         command, more = ("best", {"export": "best"}) if verdict.is_usable else ("report", {})
-        click.echo(f"next: {write_command(command, study=name, **more, **place)}")
+        click.echo(f"next: {write_command(command, study=name, **more)}")
     engine = open_engine(storage, home)
     if none_meets := queries.explain_limits(engine, now):
         click.echo(none_meets)
-    if table := now.study.table:
-        named = None if name == table else name
-        click.echo(f"next: {write_command('table', table, study=named, **place)}")
+    if table := find_source(now.study, read_command(engine, now.study.id)).get("table"):
+        named = None if name == now.study.table else name
+        click.echo(f"next: {write_command('table', table, study=named)}")
     if now.study.has_given_trials and (failed := now.states.get("FAIL", 0)):
         click.echo(f"{failed} failed; retry with: {typed_command() or 'the same command'}")
     if now.num_paused:
         click.echo(describe_paused(engine, now))
-    spent = list(describe_spent(engine, now, home, storage))
+    spent = list(describe_spent(engine, now))
     engine.dispose()
     for line in spent:
         click.echo(line)
@@ -148,31 +149,22 @@ def is_grid_spent(now: StudySummary) -> bool:
     return bool(points) and (now.num_trials or 0) >= points
 
 
-def describe_spent_trials(now: StudySummary, home: str, storage: str | None) -> str:
-    """Return what to do when all trials have ended: raise their number, up to the points of a grid."""
-    points, number = now.study.search.num_points, now.num_trials or 0
-    if is_grid_spent(now):
-        return f"all {pluralize(points, 'point')} of the grid are trained"
-    more = min(2 * number, points or 2 * number) // max(1, len(now.study.choices))
-    return f"{pluralize(number, 'trial')} trained; for more: {raise_command(now, home, storage, trials=more)}"
-
-
-def raise_command(now: StudySummary, home: str, storage: str | None, **limit: float) -> str:
-    """Return the command that trains on with a higher limit; outside the command line, the one that sets it."""
-    place = find_options(home, storage)
-    values = {name: value if isinstance(value, int) else f"{value:g}" for name, value in limit.items()}
-    return typed_command(**values) or write_command("budget", study=now.study.name, **values, **place)
-
-
-def describe_spent(engine: Engine, now: StudySummary, home: str, storage: str | None) -> Iterator[str]:
-    """Yield which limits are spent, each with the command that raises it."""
+def describe_spent(engine: Engine, now: StudySummary) -> Iterator[str]:
+    """Yield which limits are spent, with one command that raises all of them."""
     from tuner.study import budget
     from tuner.study.claims import MIN_GPU_SECONDS
     from tuner.study.format import kind_of_time
     from tuner.study.stats import find_device
 
+    told: list[str] = []
+    raised: dict[str, float] = {}
     if not now.study.has_given_trials and now.num_trials and now.num_finished >= now.num_trials:
-        yield describe_spent_trials(now, home, storage)
+        points, number = now.study.search.num_points, now.num_trials
+        if is_grid_spent(now):
+            yield f"all {pluralize(points, 'point')} of the grid are trained"
+        else:
+            told.append(f"{pluralize(number, 'trial')} trained")
+            raised["trials"] = min(2 * number, points or 2 * number) // max(1, len(now.study.choices))
     status = budget.read_budget(engine, now.study.id)
     limits, taken, kind = status.budget, status.spent, kind_of_time(find_device(now))
     for name, limit, spent, words in (
@@ -183,5 +175,13 @@ def describe_spent(engine: Engine, now: StudySummary, home: str, storage: str | 
     ):  # fmt: skip
         if limit is not None and spent >= limit:
             enough = max(2 * limit, float(f"{spent + limit:.4g}"))  # hours before the limit count too
-            more = raise_command(now, home, storage, **{name: 2 * limit if name == "epoch_budget" else enough})
-            yield f"the budget of {words} is spent; to continue: {more}"
+            told.append(f"the budget of {words} is spent")
+            raised[name] = 2 * limit if name == "epoch_budget" else enough
+    if told:
+        yield f"{' and '.join(told)}; to continue: {raise_command(now, raised)}"
+
+
+def raise_command(now: StudySummary, limits: Mapping[str, float]) -> str:
+    """Return the command that trains on with higher limits; outside the command line, the one that sets them."""
+    values = {name: value if isinstance(value, int) else f"{value:g}" for name, value in limits.items()}
+    return typed_command(**values) or write_command("budget", study=now.study.name, **values)

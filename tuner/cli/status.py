@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from tuner.cli.common import echo_json, open_engine, to_home
-from tuner.cli.continuing import start_hint
 from tuner.cli.control import format_worker
 from tuner.cli.options import FiniteFloat, storage_options, study_option
-from tuner.wording import count_of, pluralize
+from tuner.wording import count_of, pluralize, start_hint
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine

@@ -9,7 +9,7 @@ import click
 
 from tuner.cli.common import echo_json, echo_list, open_engine, print_table
 from tuner.cli.options import TABLE, json_option, storage_options, study_option
-from tuner.wording import count_of, pluralize
+from tuner.wording import count_of, pluralize, start_hint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +49,7 @@ def table(
     if name is None:
         return list_tables(engine, as_json)
     if engine is None and study:
-        raise StudyError(f"no study '{study}': there is no study yet. Start one with: tuner run --table {name}")
+        raise StudyError(f"no study '{study}': there is no study yet. {start_hint(name)}")
     found = compare_table(engine, load_table(name), study)
     if as_json:
         return echo_json(to_json(found))

@@ -20,6 +20,7 @@ from tuner.data.download import Progress, check_disk_space, download, remote_siz
 from tuner.data.locate import FOLDERS, candidate_folders, data_roots
 from tuner.errors import DataError, FilesError, did_you_mean, writing
 from tuner.paths import expand_path
+from tuner.wording import write_command
 
 MIRROR = "TUNER_MIRROR"  # environment variable: URL of a folder with the same file names
 DOWNLOAD_FOLDER = ".download"  # inside the folder of the dataset
@@ -110,7 +111,7 @@ def archives_for(name: str, place: Path) -> list[Archive]:
     if name not in MANUAL_STEPS:
         raise DataError(f"no dataset '{name}'.{did_you_mean(name, DATASETS)} Public: {', '.join(PUBLIC)}.")
     steps = [f"{at}. {step.format(place=place)}" for at, step in enumerate(MANUAL_STEPS[name], start=1)]
-    steps.append(f"{len(steps) + 1}. tuner data {name}")
+    steps.append(f"{len(steps) + 1}. {write_command('data', name)}")
     raise DataError(f"'{name}' cannot be downloaded automatically. To obtain it:\n  " + "\n  ".join(steps))
 
 

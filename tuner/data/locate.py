@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tuner.errors import DataError, first_lines
 from tuner.paths import expand_path, is_path
-from tuner.wording import pluralize
+from tuner.wording import pluralize, write_command
 
 HOW_TO_GET = {
     "weizmann_horse": "It is on Kaggle as 'Weizmann Horse Database': put its rgb/ and figure_ground/ "
@@ -38,7 +38,7 @@ def candidate_folders(name: str) -> list[Path]:
 
 def how_to_get(name: str) -> str:
     """Return a sentence without its full stop; most datasets can be downloaded."""
-    return HOW_TO_GET.get(name, f"Fetch it with: tuner data get {FOLDERS.get(name, name)}")
+    return HOW_TO_GET.get(name, f"Fetch it with: {write_command('data get', FOLDERS.get(name, name))}")
 
 
 def find_folder(name: str) -> Path:

@@ -16,6 +16,9 @@ from tuner.study.front import FrontTrial
 from tuner.study.info import StudyInfo
 from tuner.study.trial_queries import OPEN, TrialInfo
 from tuner.study.verdict import Verdict, judge_stored
+from tuner.wording import write_command
+
+HAVE_WEIGHTS = ("--state", "complete", "--state", "paused")  # of `tuner trials`
 
 
 @dataclass(frozen=True)
@@ -137,9 +140,9 @@ def check_exportable(found: BestTrial) -> None:
     if trial.state in OPEN:
         raise StudyError(
             f"trial {trial.number} is {found.state}: it has weights when it has ended or paused. "
-            f"Wait for it, see tuner status; tuner show {trial.number} shows it as far as it is."
+            f"See how far it is with: {write_command('show', trial.number, study=found.study.name)}"
         )
     raise StudyError(
-        f"trial {trial.number} has no weights: {found.state}, and they were deleted then. Finished and paused "
-        "trials have weights: tuner trials --state complete --state paused."
+        f"trial {trial.number} has no weights: {found.state}, and they were deleted then. See which trials have "
+        f"weights with: {write_command('trials', *HAVE_WEIGHTS, study=found.study.name)}"
     )

@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import logging
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -28,7 +27,7 @@ from tuner.paths import Run, expand_path, format_json, hash_file, read_bytes, re
 from tuner.recipe import Recipe, is_number, is_whole_number
 from tuner.registry.own_modules import find_own_file, own_sources, search_in, working_folder
 from tuner.tasks import find_task
-from tuner.wording import pluralize
+from tuner.wording import pluralize, write_command
 
 if TYPE_CHECKING:
     from torch import nn
@@ -312,7 +311,7 @@ The whole recipe is in `recipe.json`, every epoch in `history.csv`.
 
 def predict_command(bundle: str, recipe: Recipe, images: str) -> str:
     """Return the command that predicts images with a bundle, with --trust if it has parts of the user's own."""
-    return f"tuner predict {shlex.quote(bundle)} {images}{' --trust' * bool(recipe.own_names)}"
+    return write_command("predict", bundle, images, trust=bool(recipe.own_names))
 
 
 def describe_code(own: Collection[str], made: Mapping[str, Any]) -> str:

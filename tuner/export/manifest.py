@@ -11,6 +11,7 @@ from typing import Any
 
 from tuner.errors import BundleError, format_names
 from tuner.paths import expand_path, open_file, parse_json, read_text
+from tuner.wording import write_command
 
 VERSION = 1
 MANIFEST = "bundle.json"
@@ -26,7 +27,7 @@ HASH = re.compile(r"[0-9a-f]{64}")
 def verify_bundle(folder: Path) -> None:
     """Raise BundleError that names every missing or altered file."""
     if not os.path.isdir(folder):  # noqa: PTH112 - False, where Path.is_dir raises, without access to a parent
-        raise BundleError(f"no bundle {folder}. Export one with: tuner best --export {folder}.")
+        raise BundleError(f"no bundle {folder}. Export one with: {write_command('best', export=folder)}")
     check_files(folder, read_hashes(folder))
 
 

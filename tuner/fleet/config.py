@@ -11,6 +11,7 @@ from tuner.data.limits import MAX_PIXELS
 from tuner.errors import FilesError
 from tuner.paths import hash_file
 from tuner.registry.own_modules import space_sources
+from tuner.wording import typed_options
 
 EXIT_GIVEN_UP = 75  # exit code of a worker that must be replaced: declared dead, or unable to use its GPU
 EXIT_GPU_FAILED = 76  # exit code of a worker whose GPU is broken: start no other worker there
@@ -48,6 +49,7 @@ class WorkerConfig:
     cores: list[int] = field(default_factory=list)  # to run on; empty for all
     gpu: str = ""  # name of the GPU; "" to train on the CPU
     gpu_share: float = 1.0  # number of GPUs this worker counts as in the budget of GPU-hours
+    typed: dict[str, str] = field(default_factory=lambda: dict(typed_options))  # which its errors repeat
 
     def to_line(self) -> str:
         return json.dumps(asdict(self)) + "\n"

@@ -27,6 +27,7 @@ from tuner.study.heartbeat import HeartbeatMonitor, machine_id
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import trials
 from tuner.study.trial_queries import FINISHED
+from tuner.wording import write_command
 
 TICK_SECONDS = 0.1
 CHECK_SECONDS = 1.0  # between two checks of the workers of all hosts
@@ -343,7 +344,8 @@ class Fleet:
             self.terminate_workers()
         elif state.paused != self.paused:
             self.paused = state.paused
-            self.say("the study is paused; go on with: tuner resume" if self.paused else "the study goes on")
+            resume = write_command("resume", study=self.info.name)
+            self.say(f"the study is paused; go on with: {resume}" if self.paused else "the study goes on")
 
     def awaits_heartbeat(self) -> bool:
         """Return whether a worker of another machine holds a trial but was not seen alive yet: it may be dead."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from tuner.errors import FailureKind
@@ -19,7 +17,7 @@ from tuner.report.importance import Importances
 from tuner.report.study_data import StudyData, TrialData, finite, format_param
 from tuner.study.info import StudyInfo
 from tuner.study.verdict import Verdict
-from tuner.wording import pluralize
+from tuner.wording import pluralize, write_command
 
 EDGE = 0.05  # of a range: a value this near to an end counts as at the end
 TRIALS_PER_PARAMETER = 10
@@ -56,25 +54,24 @@ def give_advice(
     study: StudyData,
     certainty: Certainty | None,
     importances: Importances,
-    location: str = "",
     verdict: Verdict = NOTHING_MISSED,
 ) -> list[Advice]:
-    """Return the advice, the most urgent first. `location` is the options of a command that find the study."""
+    """Return the advice, the most urgent first."""
     advice = list(advise_on_failures(study))
     best = study.best
     if best is None:
-        return [*advice, advise_unfinished(study, location)]
+        return [*advice, advise_unfinished(study)]
     advice += advise_on_missed(study, verdict)
     if study.info.rehearsal:
         why = "this was a rehearsal at toy size on generated data; its numbers only show that everything runs"
-        command = f"tuner run {table_or_space(study.info)}{location}"
+        command = run_anew(study)
         advice.insert(0, Advice("Run it at full size", why, command))
-    advice += advise_on_last_epoch(study, best, location)
+    advice += advise_on_last_epoch(study, best)
     advice += advise_on_ranges(study, best)
     advice += advise_on_overfitting(study, best)
-    advice += advise_on_num_trials(study, location)
-    advice += advise_on_seeds(study, certainty, location)
-    advice += advise_on_size(study, location)
+    advice += advise_on_num_trials(study)
+    advice += advise_on_seeds(study, certainty)
+    advice += advise_on_size(study)
     advice += advise_on_importance(study, best, importances)
     return advice
 
@@ -82,18 +79,17 @@ def give_advice(
 def advise_on_missed(study: StudyData, verdict: Verdict) -> Iterator[Advice]:
     """Advise what to do if nothing is found, or some classes never."""
     if verdict.sentence and not study.info.rehearsal:
-        command = f"tuner data {shlex.quote(study.info.data)}" if verdict.finds_nothing else ""
+        command = write_command("data", study.info.data) if verdict.finds_nothing else ""
         yield Advice(verdict.remedy[:1].upper() + verdict.remedy[1:], verdict.sentence, command)
 
 
-def advise_unfinished(study: StudyData, location: str) -> Advice:
+def advise_unfinished(study: StudyData) -> Advice:
     if study.of("RUNNING", "WAITING"):
-        command = f"tuner status{study_option(study, location)}"
+        command = write_command("status", study=study.info.name)
         return Advice("Wait", "trials are running; none has finished yet", command)
     if not study.trials:
-        return Advice("Run it", "no trial has started", run_command(study, location))
-    command = f"tuner run --space {shlex.quote(Path(study.info.space).name)} --rehearse{location}"
-    return Advice("Run it at toy size first", "no trial has finished", command)
+        return Advice("Run it", "no trial has started", run_command(study))
+    return Advice("Run it at toy size first", "no trial has finished", run_anew(study, rehearse=True))
 
 
 def advise_on_failures(study: StudyData) -> Iterator[Advice]:
@@ -106,18 +102,18 @@ def advise_on_failures(study: StudyData) -> Iterator[Advice]:
         yield Advice(REMEDIES.get(first.failure.kind, OTHER_REMEDY), why)
 
 
-def advise_on_last_epoch(study: StudyData, best: TrialData, location: str) -> Iterator[Advice]:
+def advise_on_last_epoch(study: StudyData, best: TrialData) -> Iterator[Advice]:
     """Advise to train longer if the best epoch is the last one."""
     number = len(best.epochs)
     if number > 1 and best.best_epoch == number:
         why = f"the best epoch of trial {best.number} is its last, {number}: it was still improving"
-        yield Advice("Train longer", why, extend_command(study, best, location))
+        yield Advice("Train longer", why, extend_command(study, best))
 
 
-def extend_command(study: StudyData, trial: TrialData, location: str) -> str:
+def extend_command(study: StudyData, trial: TrialData) -> str:
     """Return the command that trains a trial for twice as many epochs."""
     epochs = 2 * max(trial.planned, len(trial.epochs), 1)
-    return f"tuner extend --trial {trial.number} --epochs {epochs}{study_option(study, location)}"
+    return write_command("extend", trial=trial.number, epochs=epochs, study=study.info.name)
 
 
 def advise_on_ranges(study: StudyData, best: TrialData) -> Iterator[Advice]:
@@ -177,7 +173,7 @@ def advise_on_overfitting(study: StudyData, best: TrialData) -> Iterator[Advice]
         yield Advice(what, f"the validation loss of trial {best.number} {rose}: it overfits the training images")
 
 
-def advise_on_num_trials(study: StudyData, location: str) -> Iterator[Advice]:
+def advise_on_num_trials(study: StudyData) -> Iterator[Advice]:
     if study.info.has_given_trials or study.info.rehearsal or not study.names:  # no parameters: all are repeats
         return
     number = len(study.names)
@@ -185,45 +181,42 @@ def advise_on_num_trials(study: StudyData, location: str) -> Iterator[Advice]:
     ended = len(study.of("COMPLETE", "PRUNED", "FAIL"))
     if ended < enough:
         why = f"only {pluralize(ended, 'trial')} for {pluralize(number, 'parameter')}"
-        yield Advice(f"Run more trials: {enough}", why, run_command(study, location, enough))
+        yield Advice(f"Run more trials: {enough}", why, run_command(study, enough))
 
 
-def table_or_space(info: StudyInfo) -> str:
-    return f"--table {shlex.quote(info.table)}" if info.table else f"--space {shlex.quote(info.space)}"
-
-
-def advise_on_seeds(study: StudyData, certainty: Certainty | None, location: str) -> Iterator[Advice]:
+def advise_on_seeds(study: StudyData, certainty: Certainty | None) -> Iterator[Advice]:
     """Advise to train again, with other seeds, the trials that the validation images do not distinguish."""
     if certainty is None or not certainty.tied or study.info.rehearsal:
         return
     if any(len(one.numbers) >= SEEDS for one in certainty.seeds):
         return
     if study.info.table:
-        command = f"tuner run {table_or_space(study.info)}{size_options(study)} --seeds {SEEDS}{location}"
+        command = run_anew(study, **size_options(study.info), seeds=SEEDS)
         yield Advice("Train each row with three seeds", "the best rows cannot be distinguished", command)
         return
     chosen = [trial for trial in study.finished if trial.number in (certainty.best, *certainty.tied[:2])]
     what, why = "Train the best few again with three seeds each", "one run of each does not distinguish them"
-    yield Advice(what, why, retrain_command(study, chosen, location))
+    yield Advice(what, why, retrain_command(study, chosen))
 
 
-def advise_on_size(study: StudyData, location: str) -> Iterator[Advice]:
+def advise_on_size(study: StudyData) -> Iterator[Advice]:
     """Advise to run at full size: results at a reduced size order the trials, but are not their final values."""
     info = study.info
     if info.rehearsal or not info.size:
         return
     why = f"these numbers are of {info.size}: their order may carry over to full size, the values do not"
-    command = f"tuner run {table_or_space(info)} --data {shlex.quote(info.data)}{location}"
-    yield Advice("Run it at full size", why, command)
+    yield Advice("Run it at full size", why, run_anew(study, data=info.data, layout=info.layout))
 
 
-def retrain_command(study: StudyData, chosen: list[TrialData], location: str) -> str:
+def retrain_command(study: StudyData, chosen: list[TrialData]) -> str:
     """Return a table of the parameters of some trials, and the command that runs it."""
-    parts = [f'space = "{study.info.space}"\nmetric = "{study.metric}"\ncompare = "order"']
+    space = study.source.get("space", study.info.space)
+    parts = [f'space = {toml_value(space)}\nmetric = "{study.metric}"\ncompare = "order"']
     for place, trial in enumerate(chosen, start=1):
         parts.append(f"[[rows]]\nparams = {toml_params(trial)}\nplace = {place}")
     table = "\n\n".join(parts)
-    command = f"tuner run --table ./again.toml --data {shlex.quote(study.info.data)} --seeds {SEEDS}{location}"
+    data = {"data": study.info.data, "layout": study.info.layout}
+    command = write_command("run", table="./again.toml", **data, seeds=SEEDS)
     return f"# write this as again.toml\n{table}\n\n# and run it\n{command}"
 
 
@@ -253,27 +246,30 @@ def advise_on_importance(study: StudyData, best: TrialData, importances: Importa
             )
 
 
-def study_option(study: StudyData, location: str) -> str:
-    return f" --study {shlex.quote(study.info.name)}{location}"
-
-
-def run_command(study: StudyData, location: str, number: int | None = None) -> str:
-    """Return the command that continues the study."""
-    info, what, size = study.info, table_or_space(study.info), size_options(study)
+def run_command(study: StudyData, number: int | None = None) -> str:
+    """Return the command that continues the study, up to a number of trials if given; "" if none is known."""
+    info, command = study.info, study.command
+    if command is not None:
+        each = number and math.ceil(number / max(1, len(info.choices)))
+        return str(command.with_option("trials", str(each)) if each else command)
+    if info.has_given_trials and not info.table:
+        return ""
     if info.table:
-        return f"tuner run {what}{size}{location}"
-    trials = f" --trials {number}" if number else ""
-    data = "" if info.rehearsal else f" --data {shlex.quote(info.data)}"
-    return f"tuner run {what}{data}{size}{trials}{study_option(study, location)}"
+        return run_anew(study, **size_options(info))
+    data = {} if info.rehearsal else {"data": info.data, "layout": info.layout}
+    return run_anew(study, **data, **size_options(info), each=info.each, trials=number, study=info.name)
 
 
-def size_options(study: StudyData) -> str:
+def run_anew(of: StudyData, **options: object) -> str:
+    """Return the command that runs the space or table of a study, "" if that is not found here."""
+    return write_command("run", **of.source, **options) if of.source else ""
+
+
+def size_options(info: StudyInfo) -> dict[str, object]:
     """Return the options that reduce a run as the study was reduced."""
-    info = study.info
     if info.rehearsal:
-        return " --rehearse"
-    by = (("shrink", info.shrink), ("shorten", info.shorten))
-    return "".join(f" --{name} {number}" for name, number in by if number > 1)
+        return {"rehearse": True}
+    return {name: number for name, number in (("shrink", info.shrink), ("shorten", info.shorten)) if number > 1}
 
 
 SET_BY_PROGRAM = ("seed", "classes")

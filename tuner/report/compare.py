@@ -71,7 +71,7 @@ def compare_trials(
 ) -> TrialComparison:
     """Compare the trials with names such as "3" or "STUDY#3"; StudyError for an unknown one."""
     if len(set(names)) < 2:
-        raise StudyError("give two trials or more to compare, such as: tuner compare 3 7; or --by PARAMETER")
+        raise StudyError("give two trials or more to compare, such as 3 7, or --by PARAMETER.")
     own = queries.find_study(engine, study_name)
     studies: dict[str, StudyData] = {}
     sides = []

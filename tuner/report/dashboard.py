@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 import warnings
@@ -23,6 +24,7 @@ from tuner.study import queries, trial_queries
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import study_system_attrs
 from tuner.study.verdict import Verdict, judge_trial
+from tuner.wording import write_command
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -59,7 +61,7 @@ def save_figures(
     made = {figure.name: figure for figure in make_own_figures(study, importances)}
     chosen = next((trial for trial in study.finished if certainty and trial.number == certainty.ship), None)
     verdict = judge_trial(info.goal, chosen.value, chosen.result) if chosen else Verdict()
-    advice = give_advice(study, certainty, importances, verdict=verdict)
+    advice = give_advice(study, certainty, importances, verdict)
     fronts = [name for name in made if name.startswith(FRONT)]
     figures = [made[name] for name in (*fronts, *SAVED) if not made[name].chart.is_empty]
     with warnings.catch_warnings():
@@ -136,7 +138,14 @@ def format_note(
         lines += ["", "### What to try next", ""]
         for one in advice[:MAX_ADVICE]:
             lines.append(f"- **{escape_markdown(one.what)}**: {escape_markdown(one.why)}.")
-    return "\n".join([*lines, "", f"All of it: `tuner report --study {study.info.name.replace('`', '')}`", ""])
+    command = write_command("report", study=study.info.name)
+    return "\n".join([*lines, "", f"All of it: {code_span(command)}", ""])
+
+
+def code_span(text: str) -> str:
+    """Return the text as code in Markdown, between more backticks than it has in a row itself."""
+    marks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{marks}{text}{marks}"
 
 
 def escape_markdown(text: str) -> str:

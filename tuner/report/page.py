@@ -26,10 +26,10 @@ from tuner.study.verdict import Verdict, judge_trial, missed_classes
 NUM_OTHERS = 2  # next best trials whose predictions are shown
 
 
-def read_report(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts, location: str = "") -> ReportData:
-    """Read all data of a page. `location` is the options of a command that find the study."""
+def read_report(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts) -> ReportData:
+    """Read all data of a page."""
     published = compare_published(engine, info)
-    return make_report(read_study(engine, info), artifacts, published, describe_space(info), location)
+    return make_report(read_study(engine, info), artifacts, published, describe_space(info))
 
 
 def make_report(
@@ -37,7 +37,6 @@ def make_report(
     artifacts: TrialArtifacts,
     published: tuple[TableComparison | None, str] = (None, ""),
     about: str = "",
-    location: str = "",
 ) -> ReportData:
     """Return all data of a page on a study; `published` is what `compare_published` returns."""
     certainty = assess_certainty(study, read_top_details(study, artifacts))
@@ -52,14 +51,13 @@ def make_report(
         study=study,
         certainty=certainty,
         chosen=chosen,
-        advice=give_advice(study, certainty, importances, location, verdict),
+        advice=give_advice(study, certainty, importances, verdict),
         figures=make_figures(study, importances),
         about=about,
         comparison=comparison,
         comparison_error=comparison_error,
         pictures=[load_picture(chosen, name, artifacts, study.metric) for name in names] if chosen else [],
         others=[load_picture(trial, "predictions.png", artifacts) for trial in others],
-        location=location,
         verdict=verdict,
     )
 

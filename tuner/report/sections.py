@@ -9,7 +9,7 @@ from typing import Any
 
 from tuner.goal import describe_limits
 from tuner.recipe import Recipe
-from tuner.report.advice import Advice, extend_command, recipe_to_space, run_command, study_option
+from tuner.report.advice import Advice, extend_command, recipe_to_space, run_command
 from tuner.report.certainty import SURE, Certainty, describe_certainty, format_share
 from tuner.report.figures import FRONT, StudyFigure, group_failures
 from tuner.report.resampling import DRAWS
@@ -21,7 +21,7 @@ from tuner.space.space import describe_parameter
 from tuner.study.format import format_paused
 from tuner.study.info import StudyInfo
 from tuner.study.verdict import Verdict
-from tuner.wording import format_seconds, pluralize
+from tuner.wording import format_seconds, pluralize, write_command
 
 TIME_FIGURES = ("cost", "epochs", "failures")
 CURVE_FIGURES = ("curves", "by-choice")
@@ -45,7 +45,6 @@ class ReportData:
     comparison_error: str  # why the published table of the study cannot be shown
     pictures: Sequence[TrialPicture]  # of the chosen trial
     others: Sequence[TrialPicture]  # predictions of the next best trials
-    location: str = ""  # the options of a command that find the study
     verdict: Verdict = Verdict()  # what the chosen trial does not find
 
 
@@ -76,7 +75,7 @@ def template_context(page: ReportData) -> dict[str, Any]:
         "certainty": certainty_section(page, certainty) if certainty else None,
         "front": front_table(study, chosen) if study.info.further and study.front else None,
         "front_figures": [figures[name] for name in fronts],
-        "pick_command": f"tuner best{study_option(study, page.location)} --pick knee --export knee",
+        "pick_command": write_command("best", study=study.info.name, pick="knee", export="knee"),
         "advice": page.advice,
         "no_advice": describe_no_advice(study),
         "published": published_table(page.comparison) if page.comparison else None,
@@ -87,7 +86,7 @@ def template_context(page: ReportData) -> dict[str, Any]:
         "time_figures": [figures[name] for name in TIME_FIGURES],
         "failures": failure_table(study),
         "trials": trial_table(study, chosen, page.verdict.is_usable),
-        "run_command": run_command(study, page.location),
+        "run_command": run_command(study),
     }
 
 
@@ -189,10 +188,10 @@ def describe_hosts(study: StudyData) -> str:
 
 def best_section(page: ReportData, trial: TrialData) -> dict[str, Any]:
     """Return the variables of the section on the trial to ship."""
-    option = study_option(page.study, page.location)
     use = []
     if trial is page.study.best and page.verdict.is_usable:
-        use = [f"tuner best{option} --export best", f"tuner predict best photo.jpg{trust_option(trial)}"]
+        export = write_command("best", study=page.study.info.name, export="best")
+        use = [export, write_command("predict", "best", "photo.jpg", trust=needs_trust(trial))]
     return {
         "number": trial.number,
         "role": "the one to ship" if page.verdict.is_usable else "the best so far",
@@ -200,16 +199,16 @@ def best_section(page: ReportData, trial: TrialData) -> dict[str, Any]:
         "pictures": page.pictures,
         "params": [(name, format_param(value)) for name, value in trial.params.items()],
         "recipe": recipe_to_space(trial.recipe, page.study.info.goal),
-        "commands": "\n".join([*use, extend_command(page.study, trial, page.location)]),
+        "commands": "\n".join([*use, extend_command(page.study, trial)]),
     }
 
 
-def trust_option(trial: TrialData) -> str:
-    """Return the option that the bundle of a trial needs, " --trust" if it has parts of the user's own."""
+def needs_trust(trial: TrialData) -> bool:
+    """Return whether the bundle of a trial needs --trust: it has parts of the user's own."""
     try:
-        return " --trust" * bool(Recipe.from_json(trial.recipe).own_names)
+        return bool(Recipe.from_json(trial.recipe).own_names)
     except (TypeError, ValueError):  # a recipe that another program has written
-        return ""
+        return False
 
 
 def metric_table(trial: TrialData) -> Table | None:

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.report.on_demand import read_artifact_ids
 from tuner.study import epoch_queries, queries, trial_queries
+from tuner.study.commands import RunCommand, find_source, read_command
 from tuner.study.decisions import read_first_pauses
 from tuner.study.failures import Failure, failure_from_attrs
 from tuner.study.front import find_front, read_complete
@@ -140,6 +141,8 @@ class StudyData:
     trials: tuple[TrialData, ...]
     kinds: dict[str, dict[str, Any]] = field(default_factory=dict)  # the range of each parameter
     mixed: tuple[str, ...] = ()  # where it goes on with other recipes
+    source: Mapping[str, str] = field(default_factory=dict)  # --space or --table, as `tuner run` accepts it here
+    command: RunCommand | None = None  # that was typed last to train it
 
     @property
     def metric(self) -> str:
@@ -245,7 +248,9 @@ def read_study(engine: Engine, info: StudyInfo) -> StudyData:
         )
         for one in plain
     ]
-    return StudyData(info, queries.read_summary(engine, info).num_trials, tuple(all_trials), kinds, mixed)
+    number, found = queries.read_summary(engine, info).num_trials, tuple(all_trials)
+    command = read_command(engine, info.id)
+    return StudyData(info, number, found, kinds, mixed, find_source(info, command), command)
 
 
 def read_distributions(db: Connection, study_id: int) -> dict[str, dict[str, Any]]:

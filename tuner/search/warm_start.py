@@ -26,6 +26,7 @@ from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import studies, trials
 from tuner.study.tables import epoch_table
 from tuner.study.trial_queries import EXTENDS, TOOK_OVER, TrialInfo
+from tuner.wording import write_command
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 BUNDLED = "weights.safetensors"
@@ -106,10 +107,10 @@ def training_hint(name: str) -> str:
     """Return how to train the study that weights name: with its command, if it is that of a space or table."""
     study = name.partition("#")[0]
     base = re.sub(r"(-shrink\d+)?(-shorten\d+)?$", "", study)
-    size = re.sub(r"-(shrink|shorten)(\d+)", r" --\1 \2", study.removeprefix(base))
-    for option, known in (("--table", known_tables()), ("--space", known_spaces())):
+    size = dict(re.findall(r"-(shrink|shorten)(\d+)", study.removeprefix(base)))
+    for option, known in (("table", known_tables()), ("space", known_spaces())):
         if base in known:
-            return f"Train it first (tuner run {option} {base}{size})"
+            return f"Train it first ({write_command('run', **{option: base}, **size)})"
     return "Train it first"
 
 

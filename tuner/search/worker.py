@@ -70,6 +70,7 @@ from tuner.train.loop import TrainingOutcome
 from tuner.train.memory import MicroBatches, is_out_of_memory, keep_pages, release
 from tuner.train.precision import device_name, find_device, pin_to_cores
 from tuner.train.validation import evaluate
+from tuner.wording import typed_options
 
 SETTLE_SECONDS = 60.0  # for the files of a finished trial to reach the artifact store
 HURRY_SECONDS = 5.0  # for those of a stopped one: schedulers often send SIGKILL ten seconds after SIGTERM
@@ -373,6 +374,7 @@ def main() -> int:
     config = WorkerConfig.from_line(sys.stdin.readline())
     threading.Thread(target=watch_parent, args=(stop,), daemon=True).start()
     try:
+        typed_options.update(config.typed)
         set_up_process(config)
         if not stop.is_set():
             database.be_patient()

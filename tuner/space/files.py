@@ -37,6 +37,11 @@ def find_file(what: str, name: str, known: dict[str, Path], suffix: str, error: 
     return known[name]
 
 
+def name_to_type(path: Path, known: dict[str, Path]) -> str:
+    """Return what a command accepts for a file: its name if it is a known one, else its path."""
+    return next((name for name, file in known.items() if file.absolute() == path.absolute()), str(path.absolute()))
+
+
 def list_files(folder: Path, suffix: str) -> str:
     """Return ' FOLDER contains: ...' for a folder with such files, else ''."""
     found = sorted(path.name for path in folder.glob(f"*{suffix}")) if folder.is_dir() else []

@@ -24,7 +24,7 @@ from tuner.study.trial_queries import (
     read_best_trial,
     read_least,
 )
-from tuner.wording import pluralize
+from tuner.wording import pluralize, start_hint
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def find_study(engine: Engine, name: str | None) -> StudyInfo:
     """Return the study of that name, or the one with the newest trial; StudyError if it does not exist."""
     known = read_studies(engine)
     if not known:
-        raise StudyError("no study yet. Start one with: tuner run --space unet_k")
+        raise StudyError(f"no study yet. {start_hint()}")
     if name is None:
         return known[0]
     for info in known:

@@ -24,6 +24,7 @@ from tuner.study.optuna_compat import trial_id as id_of
 from tuner.study.paused import MARK, read_paused_attempts
 from tuner.study.pending import ActiveTrial
 from tuner.study.trial_reader import read_trial, read_trials
+from tuner.wording import start_hint
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -327,7 +328,5 @@ def init(url: str) -> list[str]:
     return [
         f"{database.hide_password(url)} is ready: {kind} {server}",
         f"tables: Optuna's of {optunas}, tuner's of schema {schema} (made by {made_by})",
-        f"studies: {format_names(names, 8)}"
-        if names
-        else "studies: none yet. Begin one: tuner run --space unet_k",
+        f"studies: {format_names(names, 8)}" if names else f"studies: none yet. {start_hint()}",
     ]

@@ -18,7 +18,7 @@ from tuner.study.format import format_at
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import trials
 from tuner.study.trial_queries import BROKE_LIMIT, OVER_LIMIT, PAUSED, TrialInfo
-from tuner.wording import pluralize
+from tuner.wording import pluralize, write_command
 
 Epoch = dict[str, Any]
 
@@ -133,7 +133,8 @@ def find_trial(db: Connection, info: StudyInfo, number: int) -> TrialInfo:
     if trial is None:
         known = db.scalars(sa.select(trials.c.number).where(trials.c.study_id == info.id))
         has = describe_numbers(sorted(known))
-        raise StudyError(f"study '{info.name}' has no trial {number}. {has}; tuner trials lists them.")
+        see = write_command("trials", study=info.name)
+        raise StudyError(f"study '{info.name}' has no trial {number}. {has}; see them with: {see}")
     return trial
 
 

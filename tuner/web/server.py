@@ -30,6 +30,7 @@ from tuner.web.security import LOOPBACK, RequestFilter, with_database_errors, wi
 from tuner.web.study_api import StudyApi
 from tuner.web.study_deletion import StudyDeletion
 from tuner.web.wsgi import App, Environ, StartResponse, accepts_gzip, request_path
+from tuner.wording import start_hint
 
 COMPRESSIBLE = ("application/json", "text/", "application/javascript")
 LARGE = 100_000  # bytes from which on an answer is compressed
@@ -84,9 +85,7 @@ def serve(
     """Serve until interrupted. `ready` is called with the address; port 0 picks a free one."""
     check_options(options)
     if database.is_absent(url):
-        raise StorageError(
-            f"no database at {database.hide_password(url)} yet. Begin with: tuner run --space unet_k"
-        )
+        raise StorageError(f"no study yet in {database.hide_password(url)}. {start_hint()}")
     from tuner.report.dashboard import watch_figures
     from tuner.study.storage import open_storage
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from helpers.made_studies import make_study
 from helpers.trial_rows import put
 
 from tuner.cli import main
-from tuner.cli.continuing import find_options, quote_words, replace_option
-from tuner.study.commands import read_command, store_command
-from tuner.wording import write_command
+from tuner.cli.continuing import quote_words
+from tuner.cli.options import storage_options
+from tuner.goal import maximize
+from tuner.space.space import find_space
+from tuner.study.commands import RunCommand, find_source, read_command, replace_option, store_command
+from tuner.study.info import StudyInfo, StudyKind
+from tuner.wording import repeat_options, write_command
 
 
 def typed(*words: str) -> str:
@@ -51,9 +57,43 @@ def test_a_raised_limit_replaces_the_typed_one() -> None:
 def test_a_password_is_never_printed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     text = " ".join(quote_words(["run", *words]))
     assert "secret" not in text and "$TUNER_STORAGE" in text
-    monkeypatch.delenv("TUNER_STORAGE", raising=False)
-    assert find_options("runs", words[-1].removeprefix("--storage=")) == {"storage": '"$TUNER_STORAGE"'}
-    assert find_options("runs", "sqlite:///my db") == {"storage": "sqlite:///my db"}
+    command = RunCommand(f"tuner run {text.removeprefix('run ')} --trials 2", ".", "here").with_option(
+        "trials", "4"
+    )
+    assert command.command == f"tuner run {text.removeprefix('run ')} --trials 4"
+
+
+@pytest.mark.parametrize(
+    ("typed", "printed"),
+    [
+        (["--home", "my home"], " --home 'my home'"),
+        (["--storage", "sqlite:///my db"], " --storage 'sqlite:///my db'"),
+        (["--storage", "sqlite:///my db", "--home=a"], " --storage 'sqlite:///my db' --home a"),
+        (["--storage", "postgresql://u:secret@localhost:1/d"], ' --storage "$TUNER_STORAGE"'),
+        ([], ""),
+    ],
+)
+def test_the_typed_home_and_storage_are_printed_until_the_command_ends(
+    typed: list[str], printed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+
+    @click.command()
+    @storage_options
+    def command(home: str, storage: str | None) -> None:
+        written.extend(map(write_command, ("status", "data", "predict")))
+
+    monkeypatch.setenv("TUNER_STORAGE", "sqlite:///of the environment")  # the next command has it too
+    done = CliRunner().invoke(command, typed)
+    assert done.exit_code == 0, done.output
+    home = " --home" + printed.partition(" --home")[2] if "--home" in printed else ""
+    assert written == [f"tuner status{printed}", f"tuner data{home}", "tuner predict"]
+    assert write_command("status") == "tuner status"
+
+
+def test_options_that_are_given_are_not_repeated() -> None:
+    with repeat_options(home="h", storage="s"):
+        assert write_command("stop", storage="t") == "tuner stop --storage t --home h"
 
 
 def test_stop_pause_resume_and_workers_name_the_command_that_goes_on(
@@ -77,3 +117,35 @@ def test_stop_pause_resume_and_workers_name_the_command_that_goes_on(
     text = typed("stop", "--home", str(tmp_path / "my home"))
     assert f"with: cd {shlex.quote(str(tmp_path))} && tuner run --space 'my space.py'" in text
     joined.engine.dispose()
+
+
+def store(folder: Path, *words: str) -> RunCommand:
+    return RunCommand(shlex.join(["tuner", "run", *words]), str(folder), "here")
+
+
+def test_a_space_or_table_is_named_as_it_is_found_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, lib = tmp_path / "search_spaces" / "own" / "mine.py", tmp_path / "my lib" / "far.py"
+    for file in (own, lib, tmp_path / "my lib" / "t.toml"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    monkeypatch.chdir(tmp_path)
+    mine, far = (StudyInfo("s", name, maximize("iou"), "shapes") for name in ("mine", "far"))
+    table = replace(far, kind=StudyKind.TABLE, subject="t")
+    there = store(tmp_path, "--space=my lib/far.py")
+    assert find_source(far, there) == {"space": "my lib/far.py"}
+    assert find_source(far, store(tmp_path, "--table", "my lib/t.toml")) == {}
+    assert find_source(table, store(tmp_path, "--table", "my lib/t.toml")) == {"table": "my lib/t.toml"}
+    assert (
+        find_source(mine, None)
+        == find_source(mine, store(tmp_path, "--space", "own/mine"))
+        == {"space": "own/mine"}
+    )
+    assert find_source(far, None) == {}
+    monkeypatch.chdir(tmp_path / "my lib")
+    assert find_source(far, there) == {"space": str(lib)}
+    assert find_source(mine, store(tmp_path, "--space", "own/mine")) == {"space": str(own)}
+    assert find_source(mine, store(tmp_path, "--space", "unet_k")) == {"space": "unet_k"}  # of every folder
+    for source in (find_source(far, there), find_source(mine, store(tmp_path, "--space", "own/mine"))):
+        assert find_space(source["space"]).is_file()

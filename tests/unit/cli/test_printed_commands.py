@@ -27,6 +27,7 @@ from tuner.registry import own_modules
 from tuner.study import queries
 from tuner.study.info import StudyInfo
 from tuner.study.study import join_study
+from tuner.wording import repeat_options
 
 MODEL = """from torch import nn
 
@@ -65,7 +66,8 @@ def test_every_command_from_the_run_to_the_card_works(
     recipe = replace(toy_recipe, model=use("printed_model:net")) if own else toy_recipe
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save("photo.jpg")
-    print_result(record_study(recipe, Home(Path("my home"))), "my home", None)
+    with repeat_options(home="my home"):
+        print_result(record_study(recipe, Home(Path("my home"))), "my home", None)
     own_modules.search_in({})  # as where the bundle is used
     (own_folder / "printed_model.py").unlink()
 

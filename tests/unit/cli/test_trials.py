@@ -118,8 +118,14 @@ def test_a_trial_is_shown_as_far_as_it_came(joined: JoinedStudy, number: int, sa
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["show", "9"], "study 'made' has no trial 9. It has the trials 0 to 7; tuner trials lists them."),
-        (["show", "-1"], "study 'made' has no trial -1. It has the trials 0 to 7; tuner trials lists them."),
+        (
+            ["show", "9"],
+            "study 'made' has no trial 9. It has the trials 0 to 7; see them with: tuner trials --study made",
+        ),
+        (
+            ["show", "-1"],
+            "study 'made' has no trial -1. It has the trials 0 to 7; see them with: tuner trials --study made",
+        ),
         (["best", "--trial", "-1"], "study 'made' has no trial -1. It has the trials 0 to 7"),
         (["best", "--trial", "9"], "study 'made' has no trial 9."),
         (["best", "--trial", "1", "--pick", "1"], "give --trial N or --pick, not both"),

@@ -519,7 +519,7 @@ def test_a_pause_is_told_once_and_so_is_its_end(study: JoinedStudy, crew: Crew) 
     rounds = iter(range(100))
     crewed.look = lambda: steps.get(next(rounds), lambda: 0)()  # type: ignore[return-value, assignment]
     assert crewed.run() == 0
-    paused = "the study is paused; go on with: tuner resume"
+    paused = "the study is paused; go on with: tuner resume --study s"
     assert crew.said == [paused, "the study goes on", paused, "stopped by tuner stop"]
 
 

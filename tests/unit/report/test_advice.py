@@ -14,6 +14,7 @@ from tuner.report.importance import Importances
 from tuner.report.study_data import StudyData, TrialData
 from tuner.report.variance import Share
 from tuner.study.info import StudyInfo, StudyKind
+from tuner.wording import repeat_options
 
 KINDS: dict[str, dict[str, Any]] = {
     "lr": {"kind": "float", "log": True, "step": None, "low": 1e-5, "high": 1e-2},
@@ -46,7 +47,9 @@ def given(
 ) -> list[Advice]:
     plain: dict[str, Any] = {"rehearsal": False, "data": "my shapes"} | info
     about = StudyInfo("the study", "unet_k", maximize("iou"), seed=0, parameters=KINDS, **plain)
-    return give_advice(StudyData(about, None, trials, KINDS), sure, Importances(shares), " --home h")
+    source = {"table": about.table} if about.table else {"space": "unet_k"}
+    with repeat_options(home="h"):
+        return give_advice(StudyData(about, None, trials, KINDS, source=source), sure, Importances(shares))
 
 
 ENOUGH = [trial(number) for number in range(40)]

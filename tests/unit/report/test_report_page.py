@@ -33,12 +33,13 @@ from tuner.study import queries
 from tuner.study.info import StudyKind
 from tuner.study.recipe_samples import StoredSample, add_sample
 from tuner.study.study import JoinedStudy
+from tuner.wording import repeat_options
 
 
-def read_page(joined: JoinedStudy, folder: Path, at: str = "") -> PageReader:
+def read_page(joined: JoinedStudy, folder: Path) -> PageReader:
     info = queries.find_study(joined.engine, None)
     reader = PageReader()
-    reader.feed(render_report(read_report(joined.engine, info, TrialArtifacts(Home(folder)), at)))
+    reader.feed(render_report(read_report(joined.engine, info, TrialArtifacts(Home(folder)))))
     assert reader.open == []
     names = [attributes["id"] for _, attributes in reader.tags if attributes.get("id")]
     assert len(names) == len(set(names))
@@ -50,7 +51,8 @@ def read_page(joined: JoinedStudy, folder: Path, at: str = "") -> PageReader:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> PageReader:
     folder = tmp_path_factory.mktemp("whole")
     joined = search(folder, 30)
-    reader = read_page(joined, folder, " --home there")
+    with repeat_options(home="there"):
+        reader = read_page(joined, folder)
     joined.engine.dispose()
     return reader
 
@@ -65,7 +67,8 @@ def test_the_headline_says_which_how_sure_and_what_next(whole: PageReader) -> No
 def test_everything_asked_of_a_report_is_there(whole: PageReader) -> None:
     for words in (
         "float 1e-05 to 0.01, log", "successive halving", "Pruning saved", "out of memory at one image",
-        "def suggest(trial):", "tuner best --study searched --home there", "tuner predict best photo.jpg",
+        "def suggest(trial):", "tuner best --study searched --export best --home there",
+        "tuner predict best photo.jpg",
         "Every trial; the one to ship is marked", "U-Net of width k on horses",
     ):  # fmt: skip
         assert words in whole.said, words

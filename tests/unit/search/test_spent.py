@@ -161,4 +161,4 @@ def test_the_command_says_so_and_loads_neither_torch_nor_the_space(planted: Join
     assert done.returncode == 0 and done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0] == "study 'mine': 2 of 2 trials ended" and lines[1].startswith("best: iou 0.5000, trial 0")
-    assert lines[-1] == "2 trials trained; for more: tuner run --space mine.py --trials 4"
+    assert lines[-1] == "2 trials trained; to continue: tuner run --space mine.py --trials 4"

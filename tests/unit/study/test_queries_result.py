@@ -17,6 +17,7 @@ from tuner.study import budget, queries
 from tuner.study.info import StudyInfo
 from tuner.study.study import JoinedStudy, join_study
 from tuner.study.tables import study_table
+from tuner.wording import repeat_options
 
 
 @pytest.fixture
@@ -38,9 +39,14 @@ def study(home: Path) -> Iterator[JoinedStudy]:
         ),
         ({"hours": 1.0}, {"clock_seconds": 9000.0}, "the budget of 1 h is spent; {more} --hours 3.5"),
         ({"hours": 2.0, "gpu_hours": 2.0}, {"clock_seconds": 7000.0, "gpu_seconds": 7000.0}, ""),
+        (
+            {"hours": 2.0, "epochs": 6},
+            {"clock_seconds": 7200.5, "epochs_granted": 6},
+            "the budget of 2 h is spent and the budget of 6 epochs is spent; {more} --hours 4 --epoch-budget 12",
+        ),
         ({"num_trials": 5}, {"clock_seconds": 7000.0, "gpu_seconds": 7000.0}, ""),
     ],
-    ids=["hours", "GPU-hours", "hours before the limit", "neither yet", "no such limit"],
+    ids=["hours", "GPU-hours", "hours before the limit", "neither yet", "two at once", "no such limit"],
 )
 def test_hours_that_are_spent_are_told_with_what_raises_them(
     limits: dict[str, float],
@@ -54,7 +60,8 @@ def test_hours_that_are_spent_are_told_with_what_raises_them(
     with study.engine.begin() as db:
         db.execute(sa.update(study_table).values(**seconds))
     info = queries.find_study(study.engine, "s")
-    print_result(queries.read_summary(study.engine, info), str(home), None)
+    with repeat_options(home=str(home)):
+        print_result(queries.read_summary(study.engine, info), str(home), None)
     lines = [line for line in capsys.readouterr().out.splitlines() if "spent" in line]
     more = "to continue: tuner budget --study s"
     assert lines == ([told.format(more=more) + f" --home {home}"] if told else [])
