@@ -154,6 +154,16 @@ TASKS = {
     ),
 }
 
+SHARES = {name for task in TASKS.values() for name in task.metrics} - set(MINIMIZED_METRICS)
+
+
+def is_share(metric: str) -> bool:
+    """Return whether a metric, with or without its split or class, lies between 0 and 1."""
+    bare = metric.partition(":")[0]
+    for split in ("train_", "val_", "test_"):
+        bare = bare.removeprefix(split)
+    return bare in SHARES
+
 
 def find_task(name: str) -> Task:
     """Return the task of that name; PartError for an unknown name."""

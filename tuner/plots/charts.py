@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import cycle, pairwise
 from typing import Literal
 
+from tuner.plots.colours import MARKERS, PALETTE, Marker
+from tuner.plots.labels import shorten_names, spaced_labels
+
 SeriesKind = Literal["line", "points", "bars"]
-PALETTE = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#0891b2", "#dc2626", "#a16207", "#64748b")
-GREY = "#8a94a6"
-GREEN, RED = "#16a34a", "#dc2626"
-SHADES = ("#6366f1", "#10b981", "#f59e0b")  # from low to high; readable on light and dark backgrounds
+MANY_POINTS = 500
+LONGEST_NAME = 48  # characters of an entry of a legend
+LONGEST_CELL = 22  # of a row or column of a heat map, such as "0.00015 to 0.00056"
+ACROSS = 80  # characters that fit beside each other above parallel axes
 
 
 @dataclass(frozen=True)
@@ -22,9 +27,11 @@ class Series:
     y: Sequence[float | None]
     kind: SeriesKind = "line"
     colour: str = ""  # "" takes the next colour of the palette
+    marker: Marker | None = None  # None takes that of the colour
     low: Sequence[float] = ()  # lower edge of a band around a line, or of the error bar of a point or bar
     high: Sequence[float] = ()  # the upper edge
     dashed: bool = False
+    stepped: bool = False  # a line that keeps its height up to the next point, where nothing lies between
     texts: Sequence[str] = ()  # hover text of each point
     shades: Sequence[float] = ()  # a number for each point, mapped to its colour
 
@@ -63,6 +70,13 @@ class ParallelAxis:
         low, high = (0.0, len(self.names) - 1.0) if self.names else (min(self.at), max(self.at))
         return (low, high) if high > low else (low - 0.5, high + 0.5)
 
+    def places(self, most: int, parts: int = 4) -> list[float]:
+        """Return the positions of ticks: of evenly spaced categories, at most `most`, or of the ends of parts."""
+        low, high = self.ends
+        if self.names:
+            return [float(at) for at in sorted(spaced_labels(len(self.names), most))]
+        return [low + (high - low) * at / parts for at in range(parts + 1)]
+
     def format_tick(self, place: float) -> str:
         """Return the label at a position, "" at a position without a category."""
         if self.names:
@@ -76,6 +90,12 @@ class ParallelPlot:
 
     axes: Sequence[ParallelAxis]
     shades: Sequence[float]
+
+    @property
+    def short_labels(self) -> dict[str, str]:
+        """Return the short form of each axis and category: the more axes, the less room each has."""
+        names = [name for axis in self.axes for name in (axis.name, *axis.names)]
+        return shorten_names(names, min(LONGEST_CELL, max(8, ACROSS // len(self.axes))))
 
 
 @dataclass(frozen=True)
@@ -101,9 +121,48 @@ class Chart:
         return not (self.series or self.heat or self.parallel)
 
     @property
-    def coloured_series(self) -> list[tuple[Series, str]]:
-        free = iter(PALETTE * (len(self.series) // len(PALETTE) + 1))
-        return [(one, one.colour or next(free)) for one in self.series]
+    def styled_series(self) -> list[tuple[Series, str, Marker]]:
+        """Return each series with its colour and marker. A colour of the palette always has the same marker."""
+        free, markers = cycle(PALETTE), dict(zip(PALETTE, MARKERS, strict=True))
+        coloured = [(one, one.colour or next(free)) for one in self.series]
+        return [(one, colour, one.marker or markers.get(colour, "circle")) for one, colour in coloured]
+
+    @property
+    def categories(self) -> list[str]:
+        """Return the categories of the x axis, [] if it is numeric."""
+        return list(dict.fromkeys(x for series in self.series for x in series.x if isinstance(x, str)))
+
+    @property
+    def is_dense(self) -> bool:
+        """Return whether so many points are drawn that they must be small, and let others shine through."""
+        return sum(len(series.x) for series in self.series if series.kind == "points") > MANY_POINTS
+
+    @property
+    def bar_width(self) -> float:
+        """Return the width of all bars, so that neighbours do not touch; a single bar is narrow."""
+        places = sorted({x for one in self.series for x in one.x if not isinstance(x, str)})
+        gap = min((after - before for before, after in pairwise(places)), default=1.0)
+        return gap * (0.8 if len(places) + len(self.categories) > 2 else 0.3)
+
+    @cached_property
+    def short_labels(self) -> dict[str, str]:
+        """Return the short form of each label beside the axes, by its full text."""
+        if self.parallel:
+            return self.parallel.short_labels
+        if self.heat:
+            return shorten_names([*self.heat.x, *self.heat.y], LONGEST_CELL)
+        return shorten_names(self.categories)
+
+    @cached_property
+    def short_names(self) -> dict[str, str]:
+        """Return the short form of each entry of the legend, by its full text."""
+        return shorten_names([series.name for series in self.series], LONGEST_NAME)
+
+    @property
+    def axis_titles(self) -> tuple[str, str]:
+        """Return the titles of both axes, which say so if one is logarithmic."""
+        x, y = self.x + " (log scale)" * self.log_x, self.y + " (log scale)" * self.log_y
+        return x.strip(), y.strip()
 
 
 def empty_chart(title: str, why: str) -> Chart:

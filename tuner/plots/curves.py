@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
-from tuner.plots.charts import GREY, PALETTE, Chart, Series
+from tuner.plots.charts import Chart, Series
+from tuner.plots.colours import BLUE, GREY
+from tuner.plots.scales import needs_log
 
-COLOURS = {"train": GREY, "val": PALETTE[0]}
+COLOURS = {"train": GREY, "val": BLUE}
 SPLIT_NAMES = {"train": "training", "val": "validation"}
 
 
@@ -30,7 +32,12 @@ def metric_charts(
             continue
         values = repr([(one.name, one.x, one.y) for one in series])
         drawn.setdefault(values, ([], series))[0].append(name)
-    return [Chart(" = ".join(names), "epoch", series=series, marks=marks) for names, series in drawn.values()]
+    return [metric_chart(names, series, marks) for names, series in drawn.values()]
+
+
+def metric_chart(names: Sequence[str], series: Sequence[Series], marks: Sequence[tuple[float, str]]) -> Chart:
+    is_log = needs_log(names[0], [value for one in series for value in one.y])
+    return Chart(" = ".join(names), "epoch", series=series, marks=marks, log_y=is_log)
 
 
 def metric_names(rows: Sequence[dict[str, Any]], goal: str) -> list[str]:

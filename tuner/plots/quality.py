@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuner.errors import format_names
-from tuner.plots.charts import GREY, Chart, HeatMap, Series, empty_chart
+from tuner.plots.charts import Chart, HeatMap, Series, empty_chart
+from tuner.plots.colours import GREY
 
 MOST_CURVES = 8  # classes drawn as curves: the worst half and the best half of them
 MOST_TEXTS = 12  # classes that a confusion matrix shows

@@ -8,14 +8,23 @@ from html import escape
 from math import log10
 from typing import TYPE_CHECKING, Any
 
-from tuner.plots.charts import GREEN, GREY, SHADES, Chart, HeatMap, ParallelAxis, ParallelPlot, Series
+from tuner.plots.charts import Chart, HeatMap, ParallelAxis, ParallelPlot, Series
+from tuner.plots.colours import GREEN, GREY, HEAT, INK, SHADES, Marker
+from tuner.plots.labels import spaced_labels
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 Trace = dict[str, Any]  # a plot of plotly with its type, which a figure validates
 CLEAR = "rgba(0,0,0,0)"  # the page may be light or dark
-LONGEST_LABEL = 14  # characters of a category beside an axis
+SYMBOLS: dict[Marker, str] = {
+    "triangle": "triangle-down",
+    "cross": "x",
+    "plus": "cross",
+}  # others have the same name
+MOST_LABELS = 24  # of an axis; of more categories, evenly spaced ones
+MOST_DOTS = 40  # points of a line with markers
+FEW = 10  # whole numbers that all have a tick; plotly itself would put fractions between them
 LINES = "rgba(138,148,166,0.25)"
 escape_html = partial(escape, quote=False)  # plotly interprets tags in texts
 
@@ -26,21 +35,26 @@ def plotly_figure(chart: Chart) -> Figure:
 
     figure = Figure()
     if chart.heat:
-        figure.add_trace(heat_trace(chart.heat))
-        figure.update_yaxes(autorange="reversed", type="category")
+        figure.add_trace(heat_trace(chart.heat, chart.short_labels))
+        figure.update_yaxes(autorange="reversed", type="category", tickvals=figure.data[0].y)
+        figure.update_xaxes(tickvals=figure.data[0].x)
     if chart.parallel:
         figure.add_trace(parallel_trace(chart.parallel, chart.shade))
-    for series, colour in chart.coloured_series:
-        figure.add_traces([*band_traces(series, colour), series_trace(series, colour, chart.shade)])
+    for series, colour, marker in chart.styled_series:
+        dots = {"symbol": SYMBOLS.get(marker, marker), "size": 7, "color": colour}
+        if chart.is_dense:
+            dots |= {"size": 4, "opacity": 0.6}
+        trace = series_trace(series, colour, dots, chart)
+        trace["name"] = escape_html(chart.short_names[series.name])
+        figure.add_traces([*band_traces(series, colour), trace])
     for at, text in chart.marks:
         figure.add_vline(at, line={"color": GREEN, "dash": "dash", "width": 1}, annotation_text=escape_html(text))
     axis: dict[str, Any] = {"gridcolor": LINES, "zeroline": False, "automargin": True}
     axis |= {"exponentformat": "power", "title_standoff": 8}
-    figure.update_xaxes(
-        title=escape_html(chart.x), type=axis_type(chart), range=axis_range(chart.x_range, chart.log_x), **axis
-    )
+    title_x, title_y = map(escape_html, chart.axis_titles)
+    figure.update_xaxes(title=title_x, type=axis_type(chart), range=axis_range(chart.x_range, chart.log_x), **axis)
     figure.update_yaxes(
-        title=escape_html(chart.y),
+        title=title_y,
         type="log" if chart.log_y else figure.layout.yaxis.type,
         range=axis_range(chart.y_range, chart.log_y),
         **axis,
@@ -52,14 +66,16 @@ def plotly_figure(chart: Chart) -> Figure:
         plot_bgcolor=CLEAR,
         font={"color": GREY, "size": 12, "family": "system-ui, sans-serif"},
         margin={"l": 50, "r": 16, "t": 44, "b": 44},
-        legend={"orientation": "h"} | legend_place(chart),
+        legend={"orientation": "h", "itemsizing": "constant"} | legend_place(chart),
         height=360,
         barmode="overlay",
-        bargap=0.2 if any(len(series.x) > 2 for series in chart.series) else 0.7,
     )
-    if names := list(dict.fromkeys(x for series in chart.series for x in series.x if isinstance(x, str))):
-        places = list(map(escape_html, names))
-        figure.update_xaxes(tickvals=places, ticktext=list(map(shorten_label, names)))
+    if not chart.log_x:
+        figure.update_xaxes(whole_ticks([x for series in chart.series for x in series.x]))
+    if names := chart.categories:
+        shown = [names[at] for at in sorted(spaced_labels(len(names), MOST_LABELS))]
+        short = [escape_html(chart.short_labels[name]) for name in shown]
+        figure.update_xaxes(tickvals=list(map(escape_html, shown)), ticktext=short)
     if chart.is_empty:
         figure.update_xaxes(visible=False).update_yaxes(visible=False)
         note = escape_html(chart.note)
@@ -69,18 +85,12 @@ def plotly_figure(chart: Chart) -> Figure:
 
 def legend_place(chart: Chart) -> dict[str, Any]:
     """Return the place of the legend: below the axes, or at the bottom edge where names of choices may be long."""
-    has_names = any(isinstance(x, str) for series in chart.series for x in series.x)
-    return {"yref": "container", "y": 0, "yanchor": "bottom"} if has_names else {"y": -0.2}
-
-
-def shorten_label(name: str) -> str:
-    """Return a name as a label beside an axis, where a long one would leave no room for the plot."""
-    return escape_html(name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…")
+    return {"yref": "container", "y": 0, "yanchor": "bottom"} if chart.categories else {"y": -0.2}
 
 
 def axis_type(chart: Chart) -> str | None:
     """Return the type of the x axis; text is categorical, as plotly would read "256" as a number."""
-    if chart.heat or any(isinstance(x, str) for series in chart.series for x in series.x):
+    if chart.heat or chart.categories:
         return "category"
     return "log" if chart.log_x else None
 
@@ -90,33 +100,39 @@ def axis_range(between: tuple[float, float] | None, log: bool) -> list[float] | 
     return [log10(end) if log else end for end in between] if between else None
 
 
-def series_trace(series: Series, colour: str, shade: str) -> Trace:
+def series_trace(series: Series, colour: str, dots: dict[str, Any], chart: Chart) -> Trace:
     common: Trace = {
         "x": [escape_html(x) if isinstance(x, str) else x for x in series.x],
         "y": list(series.y),
-        "name": escape_html(series.name),
         "showlegend": bool(series.name),
-        "hovertext": [escape_html(text) for text in series.texts] or None,
+        "hovertext": list(map(escape_html, series.texts or [x for x in series.x if isinstance(x, str)])) or None,
     }
     if series.kind == "line":
-        mode = "lines+markers" if len(series.x) <= 40 else "lines"
+        mode = "lines+markers" if len(series.x) <= MOST_DOTS and not series.stepped else "lines"
         line = {"color": colour, "width": 2, "dash": "dash" if series.dashed else "solid"}
-        return common | {"type": "scatter", "mode": mode, "line": line, "marker": {"size": 4}}
+        line |= {"shape": "hv"} if series.stepped else {}
+        return common | {"type": "scatter", "mode": mode, "line": line, "marker": dots | {"size": 5}}
     if series.error_lengths:
         down, up = series.error_lengths
         common["error_y"] = {"type": "data", "array": up, "arrayminus": down, "symmetric": False}
     if series.kind == "bars":
-        is_number = not any(isinstance(x, str) for x in series.x)
         # plotly makes the bars of each trace as wide as its own gaps: those of a few trials would cover others
-        return common | {"type": "bar", "marker": {"color": colour}, "width": 0.8 if is_number else None}
-    shades = colour_scale(series.shades, shade) if series.shades else {"color": colour}
-    return common | {"type": "scatter", "mode": "markers", "marker": {"size": 7} | shades}
+        return common | {"type": "bar", "marker": {"color": colour}, "width": chart.bar_width}
+    shades = colour_scale(series.shades, chart.shade) if series.shades else {}
+    return common | {"type": "scatter", "mode": "markers", "marker": dots | shades}
 
 
 def colour_scale(shades: Sequence[float], title: str) -> dict[str, Any]:
     """Return the settings that colour each point or line by a number, with the scale beside the plot."""
-    bar = {"title": escape_html(title), "thickness": 10}
+    bar = {"title": escape_html(title), "thickness": 10} | whole_ticks(shades)
     return {"color": list(shades), "colorscale": list(SHADES), "colorbar": bar, "showscale": True}
+
+
+def whole_ticks(numbers: Sequence[float | str]) -> dict[str, Any]:
+    """Return the settings of an axis of a few whole numbers, {} for other numbers."""
+    known = [number for number in numbers if not isinstance(number, str)]
+    is_whole = bool(known) and all(float(number).is_integer() for number in known)
+    return {"dtick": 1} if is_whole and max(known) - min(known) <= FEW else {}
 
 
 def band_traces(series: Series, colour: str) -> list[Trace]:
@@ -138,31 +154,37 @@ def band_traces(series: Series, colour: str) -> list[Trace]:
     ]
 
 
-def heat_trace(heat: HeatMap) -> Trace:
+def heat_trace(heat: HeatMap, short: dict[str, str]) -> Trace:
     return {
         "type": "heatmap",
-        "x": list(map(escape_html, heat.x)),
-        "y": list(map(escape_html, heat.y)),
+        "x": [escape_html(short[name]) for name in heat.x],
+        "y": [escape_html(short[name]) for name in heat.y],
         "z": [list(row) for row in heat.values],
         "text": [list(map(escape_html, row)) for row in heat.texts] or None,
         "texttemplate": "%{text}" if heat.texts else None,
-        "colorscale": "Blues",
+        "colorscale": list(HEAT),
+        "textfont": {"color": INK},
         "showscale": not heat.texts,
     }
 
 
 def parallel_trace(parallel: ParallelPlot, shade: str) -> Trace:
-    line = colour_scale(parallel.shades, shade)
-    return {"type": "parcoords", "dimensions": list(map(parallel_dimension, parallel.axes)), "line": line}
-
-
-def parallel_dimension(axis: ParallelAxis) -> dict[str, Any]:
-    low, high = axis.ends
-    places = list(range(len(axis.names))) if axis.names else [low + (high - low) * at / 4 for at in range(5)]
+    line, short = colour_scale(parallel.shades, shade), parallel.short_labels
     return {
-        "label": escape_html(axis.name),
+        "type": "parcoords",
+        "dimensions": [parallel_dimension(axis, short) for axis in parallel.axes],
+        "line": line,
+    }
+
+
+def parallel_dimension(axis: ParallelAxis, short: dict[str, str]) -> dict[str, Any]:
+    low, high = axis.ends
+    places = axis.places(MOST_LABELS // 2)
+    ticks = [axis.format_tick(place) for place in places]
+    return {
+        "label": escape_html(short[axis.name]),
         "values": list(axis.at),
         "range": [low, high],
         "tickvals": places,
-        "ticktext": [escape_html(axis.format_tick(place)) for place in places],
+        "ticktext": [escape_html(short.get(tick, tick)) for tick in ticks],
     }

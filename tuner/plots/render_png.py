@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from tuner.plots.charts import GREEN, GREY, SHADES, Chart, HeatMap, ParallelPlot, Series
+from tuner.plots.charts import Chart, HeatMap, ParallelPlot, Series
+from tuner.plots.colours import GREEN, GREY, HEAT, INK, SHADES, Marker
+from tuner.plots.labels import explain_short, shorten_middle, spaced_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,9 +25,15 @@ COLUMNS = 3
 DPI = 110
 MARGINS = (0.62, 0.12, 0.5, 0.36)  # inches left, right, below and above the axes of a panel
 SMALL = 8  # points
-MOST_INSIDE = 2  # entries of a legend inside the axes; longer legends, and those of points, stand below them
+MOST_INSIDE = 2  # entries of a legend inside the axes; longer legends, and those of points and bars, stand outside
 LONGEST = 48  # characters of a text
-LONGEST_LABEL = 18  # characters of a category beside an axis
+WIDEST = 96  # characters of a line of small text below an axis
+MOST_LABELS = 24  # of an axis; of more categories, evenly spaced ones
+MARKS: dict[Marker, str] = {
+    "circle": "o", "triangle": "v", "square": "s", "cross": "x", "diamond": "D", "plus": "P", "star": "*",
+    "pentagon": "p",
+}  # fmt: skip
+TILTED: Any = {"rotation": 30, "rotation_mode": "anchor", "ha": "right"}  # labels of categories end at their tick
 SAME: Any = {"svg.hashsalt": "tuner"}  # makes the files reproducible
 DRAWING = threading.Lock()  # settings of matplotlib and filters of warnings apply to the whole process
 
@@ -63,8 +71,8 @@ def write_charts(charts: Sequence[Chart], file: Path | BinaryIO, panel: tuple[fl
 
 def set_margins(figure: Figure, charts: Sequence[Chart], across: int, down: int) -> None:
     """Set the margins of a figure: measured where names may be long (twice as slow), else fixed."""
-    has_names = any(isinstance(x, str) for chart in charts for series in chart.series for x in series.x[:1])
-    if has_names or any(map(has_legend_below, charts)) or any(chart.heat or chart.parallel for chart in charts):
+    has_names = any(chart.categories or chart.heat or chart.parallel for chart in charts)
+    if has_names or any(map(has_legend_below, charts)):
         figure.set_layout_engine("constrained")
         return
     wide, high = figure.get_size_inches()
@@ -78,22 +86,28 @@ def set_margins(figure: Figure, charts: Sequence[Chart], across: int, down: int)
 
 def escape_text(text: str, longest: int = LONGEST) -> str:
     """Return the text, shortened if long, with dollar signs escaped, which matplotlib reads as formulas."""
-    short = text if len(text) <= longest else text[: longest - 1] + "…"
-    return short.replace("$", r"\$")
+    return shorten_middle(text, longest).replace("$", r"\$")
 
 
 def draw_chart(chart: Chart, axes: Axes) -> None:
     axes.set_title(escape_text(chart.title), fontsize=10)
-    axes.set_xlabel(escape_text(chart.x), fontsize=SMALL)
-    axes.set_ylabel(escape_text(chart.y), fontsize=SMALL)
+    title_x, title_y = map(escape_text, chart.axis_titles)
+    axes.set_xlabel(title_x, fontsize=SMALL)
+    axes.set_ylabel(title_y, fontsize=SMALL)
     axes.tick_params(labelsize=SMALL)
+    if explained := explain_short(chart.short_labels):
+        axes.set_xlabel(
+            "\n".join([*filter(None, [title_x]), fill(explained, WIDEST).replace("$", r"\$")]), fontsize=6
+        )
     if chart.heat:
-        return draw_heat_map(chart.heat, axes)
+        return draw_heat_map(chart.heat, axes, chart.short_labels)
     if chart.parallel:
         return draw_parallel(chart.parallel, axes, chart.shade)
-    bar_width = 0.8 if any(len(series.x) > 2 for series in chart.series) else 0.3
-    for series, colour in chart.coloured_series:
-        draw_series(series, colour, axes, bar_width)
+    places = {name: at for at, name in enumerate(chart.categories)}
+    for series, colour, marker in chart.styled_series:
+        xs = [places[x] if isinstance(x, str) else x for x in series.x]
+        label = escape_text(chart.short_names[series.name]) or None
+        draw_series(series, xs, axes, {"color": colour, "label": label}, MARKS[marker], chart)
     for at, text in chart.marks:
         axes.axvline(at, color=GREEN, linewidth=0.8, linestyle="--")
         axes.annotate(escape_text(text), (at, 0.02), xycoords=("data", "axes fraction"), fontsize=6, color=GREEN)
@@ -109,9 +123,11 @@ def draw_chart(chart: Chart, axes: Axes) -> None:
                 "bbox_to_anchor": (0.5, -0.18),
                 "ncols": 2,
             }
-            if any(isinstance(x, str) for series in chart.series for x in series.x):  # their names stand below
+            if chart.categories:  # their names stand below
                 place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.98), "ncols": 2}
-                axes.set_title(escape_text(chart.title), fontsize=10, pad=18)
+                axes.set_title(
+                    escape_text(chart.title), fontsize=10, pad=8 + 10 * -(-len(legend_names(chart)) // 2)
+                )
             axes.legend(fontsize=6, frameon=False, **place)
         else:
             axes.legend(fontsize=7, frameon=False)
@@ -122,9 +138,9 @@ def legend_names(chart: Chart) -> list[str]:
 
 
 def has_legend_below(chart: Chart) -> bool:
-    """Return whether the legend stands below the axes; points may lie anywhere in them."""
+    """Return whether the legend stands outside the axes; points and bars may lie anywhere in them."""
     names = legend_names(chart)
-    return len(names) > MOST_INSIDE or any(one.kind == "points" and one.name for one in chart.series)
+    return len(names) > MOST_INSIDE or any(one.kind != "line" and one.name for one in chart.series)
 
 
 def set_axes(chart: Chart, axes: Axes) -> None:
@@ -132,13 +148,12 @@ def set_axes(chart: Chart, axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     numbers = [x for series in chart.series for x in series.x if not isinstance(x, str)]
-    names = list(dict.fromkeys(x for series in chart.series for x in series.x if isinstance(x, str)))
+    names = chart.categories
     if names:
-        labels = [escape_text(name, LONGEST_LABEL) for name in names]
-        crowded = any(len(name) > 5 for name in names)
-        axes.set_xticks(
-            range(len(names)), labels, rotation=30 if crowded else 0, ha="right" if crowded else "center"
-        )
+        shown = sorted(spaced_labels(len(names), MOST_LABELS))
+        labels = [escape_text(chart.short_labels[names[at]]) for at in shown]
+        crowded = any(len(label) > 5 for label in labels) or len(labels) > 12
+        axes.set_xticks(shown, labels, **(TILTED if crowded else {}))
         if len(names) < 3:
             axes.set_xlim(-1, len(names))  # a single bar would be as wide as the axes
     elif chart.log_x:
@@ -156,21 +171,22 @@ def set_axes(chart: Chart, axes: Axes) -> None:
     axes.grid(alpha=0.25)
 
 
-def draw_series(series: Series, colour: str, axes: Axes, bar_width: float) -> None:
-    label = escape_text(series.name) or None
-    xs: list[Any] = [escape_text(x) if isinstance(x, str) else x for x in series.x]
+def draw_series(
+    series: Series, xs: Sequence[float], axes: Axes, style: dict[str, Any], mark: str, chart: Chart
+) -> None:
     y = [float("nan") if value is None else value for value in series.y]
     if series.kind == "bars":
-        axes.bar(xs, y, bar_width, color=colour, label=label, yerr=series.error_lengths)
+        axes.bar(xs, y, chart.bar_width, yerr=series.error_lengths, **style)
     elif series.kind == "points":
-        shades: Any = {"c": series.shades, "cmap": shades_colormap()} if series.shades else {"color": colour}
-        axes.scatter(xs, y, s=12, label=label, **shades)
+        shades: Any = {"c": series.shades, "cmap": shades_colormap()} if series.shades else {}
+        dots: Any = {"s": 4, "alpha": 0.6} if chart.is_dense else {"s": 14}
+        axes.scatter(xs, y, marker=mark, **dots, **({**style, "color": None} | shades if shades else style))
     else:
-        style = "--" if series.dashed else "-"
-        dots = "o" if len(y) <= 40 else ""
-        axes.plot(xs, y, color=colour, label=label, linestyle=style, marker=dots, markersize=2.5)
+        dash, dots = "--" if series.dashed else "-", mark if len(y) <= 40 and not series.stepped else ""
+        shape = "steps-post" if series.stepped else "default"
+        axes.plot(xs, y, linestyle=dash, drawstyle=shape, marker=dots, markersize=3, **style)
         if series.low:
-            axes.fill_between(xs, series.low, series.high, color=colour, alpha=0.18, linewidth=0)
+            axes.fill_between(xs, series.low, series.high, color=style["color"], alpha=0.18, linewidth=0)
 
 
 def shades_colormap() -> Any:
@@ -179,19 +195,21 @@ def shades_colormap() -> Any:
     return LinearSegmentedColormap.from_list("shades", SHADES)
 
 
-def draw_heat_map(heat: HeatMap, axes: Axes) -> None:
+def heat_colormap() -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("heat", HEAT)
+
+
+def draw_heat_map(heat: HeatMap, axes: Axes, short: dict[str, str]) -> None:
     values = [[float("nan") if value is None else value for value in row] for row in heat.values]
-    axes.imshow(values, cmap="Blues", aspect="auto")
-    rotation = 45 if len(heat.x) > 4 else 0
-    x_labels, y_labels = ([escape_text(name, LONGEST_LABEL) for name in names] for names in (heat.x, heat.y))
-    axes.set_xticks(range(len(heat.x)), x_labels, rotation=rotation, fontsize=7)
+    axes.imshow(values, cmap=heat_colormap(), aspect="auto")
+    x_labels, y_labels = ([escape_text(short[name]) for name in names] for names in (heat.x, heat.y))
+    axes.set_xticks(range(len(heat.x)), x_labels, fontsize=7, **(TILTED if len(heat.x) > 4 else {}))
     axes.set_yticks(range(len(heat.y)), y_labels, fontsize=7)
-    known = [value for row in values for value in row if value == value]
-    middle = (min(known) + max(known)) / 2 if known else 0.0
     for down, row in enumerate(heat.texts):
         for across, text in enumerate(row):
-            colour = "white" if values[down][across] > middle else "#111827"
-            axes.text(across, down, escape_text(text), ha="center", va="center", fontsize=6, color=colour)
+            axes.text(across, down, escape_text(text), ha="center", va="center", fontsize=6, color=INK)
 
 
 def draw_parallel(parallel: ParallelPlot, axes: Axes, shade: str) -> None:
@@ -207,14 +225,17 @@ def draw_parallel(parallel: ParallelPlot, axes: Axes, shade: str) -> None:
     shades = colours.to_rgba(np.asarray(parallel.shades))
     axes.add_collection(LineCollection(lines, colors=shades, linewidths=1, alpha=0.8, capstyle="projecting"))
     axes.autoscale_view()
+    short = parallel.short_labels
     for across, axis in enumerate(parallel.axes):
         axes.axvline(across, color=GREY, linewidth=0.8)
         low, high = axis.ends
-        places = range(len(axis.names)) if axis.names else (low, (low + high) / 2, high)
-        for place in places:
-            text, height = escape_text(axis.format_tick(place), LONGEST_LABEL), (place - low) / (high - low)
-            axes.annotate(text, (across, height), (3, 1), textcoords="offset points", fontsize=6)
-    axes.set_xticks(range(len(parallel.axes)), [escape_text(axis.name) for axis in parallel.axes], fontsize=7)
+        for place in axis.places(MOST_LABELS, parts=2):
+            text, height = axis.format_tick(place), (place - low) / (high - low)
+            label = escape_text(short.get(text, text))
+            axes.annotate(label, (across, height), (3, 1), textcoords="offset points", fontsize=6)
+    axes.set_xticks(
+        range(len(parallel.axes)), [escape_text(short[axis.name]) for axis in parallel.axes], fontsize=7
+    )
     axes.set_yticks([])
     for side in axes.spines.values():
         side.set_visible(False)

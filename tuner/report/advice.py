@@ -12,9 +12,9 @@ from tuner.errors import FailureKind
 from tuner.goal import Goal
 from tuner.recipe import Part, Recipe, Stage
 from tuner.report.certainty import Certainty
-from tuner.report.figures import group_failures
 from tuner.report.importance import Importances
 from tuner.report.study_data import StudyData, TrialData, finite, format_param
+from tuner.report.time_figures import group_failures
 from tuner.study.info import StudyInfo
 from tuner.study.verdict import Verdict
 from tuner.wording import pluralize, write_command

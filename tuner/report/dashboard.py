@@ -17,9 +17,10 @@ from sqlalchemy.engine import Engine
 from tuner.plots.charts import thin_chart
 from tuner.report.advice import Advice, give_advice
 from tuner.report.certainty import Certainty, assess_certainty, describe_certainty, read_top_details
-from tuner.report.figures import FRONT, StudyFigure, make_own_figures
+from tuner.report.figures import FRONT, make_own_figures
 from tuner.report.importance import Importances, describe_importance, param_importances
 from tuner.report.study_data import StudyData, read_study
+from tuner.report.study_figure import StudyFigure
 from tuner.study import queries, trial_queries
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import study_system_attrs

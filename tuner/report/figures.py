@@ -9,35 +9,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from tuner.goal import Goal
-from tuner.plots.charts import GREEN, GREY, RED, Chart, HeatMap, ParallelAxis, ParallelPlot, Series, empty_chart
+from tuner.plots.charts import Chart, HeatMap, ParallelAxis, ParallelPlot, Series
+from tuner.plots.colours import BLUE, GREEN, GREY, STATE_MARKS
+from tuner.plots.scales import needs_log
 from tuner.report.group_curves import TrialGroups, group_curves, group_trials, trial_curves
 from tuner.report.importance import FEWEST, Importances, describe_importance, param_importances
 from tuner.report.study_data import StudyData, TrialData, format_param
-from tuner.study.trial_queries import OVER_LIMIT
-from tuner.wording import format_seconds, pluralize
+from tuner.report.study_figure import (
+    STATE_NAMES,
+    Point,
+    StudyFigure,
+    drawn_state,
+    empty_figure,
+    explained,
+    hover_text,
+    state_series,
+)
+from tuner.report.time_figures import plot_cost, plot_epochs, plot_failures
+from tuner.wording import pluralize
 
 MAX_CURVES = 5  # trials whose curves are drawn
+MAX_LINES = 400  # trials of parallel coordinates
 FRONT = "front-"  # begins the names of the figures of a front
 LOG_FROM = 20  # a front spans a logarithmic axis if its largest value is so many times the smallest
 MAX_CELLS = 5  # of a number, along a side of the heat map
-BLUE, ORANGE = "#2563eb", "#ea580c"
-Point = tuple[TrialData, float, float | None]  # a trial, its x and y
-
-
-@dataclass(frozen=True)
-class StudyFigure:
-    """A chart with its name in file names and on pages, and a sentence on what it shows."""
-
-    name: str
-    chart: Chart
-    says: str
 
 
 def make_figures(study: StudyData, found: Importances | None = None) -> list[StudyFigure]:
@@ -89,7 +90,7 @@ def plot_front(study: StudyData, goal: Goal) -> StudyFigure:
     shown = [series("finished", others, kind="points", colour=GREY)] if others else []
     if len(study.info.goals) == 2:  # of more goals, a line would join trials by chance
         shown.append(series("", front, colour=GREEN))
-    shown.append(series("front", front, kind="points", colour=GREEN))
+    shown.append(series("front", front, kind="points", colour=GREEN, marker="diamond"))
     values = [t.values[goal.metric] for t in (*front, *others)]
     is_log = min(values) > 0 and max(values) > LOG_FROM * min(values)
     best = "largest" if study.maximizes else "smallest"
@@ -97,27 +98,8 @@ def plot_front(study: StudyData, goal: Goal) -> StudyFigure:
         f"The front has {len(front)} of {len(front) + len(others)} finished trials: no other is better in all of "
         f"{study.info.goal_text}. The {best} {study.metric} is that of trial {study.front[0].number}."
     )
-    return StudyFigure(name, Chart(title, goal.metric, study.metric, shown, log_x=is_log), says)
-
-
-def empty_figure(name: str, title: str, reason: str) -> StudyFigure:
-    return StudyFigure(name, empty_chart(title, reason), reason)
-
-
-def hover_text(trial: TrialData) -> str:
-    params = " ".join(f"{name}={format_param(value)}" for name, value in trial.params.items())
-    return f"trial {trial.number}: {params}"
-
-
-def state_series(points: Sequence[Point], failed: str = "failed") -> list[Series]:
-    """Return a series of points for each state of trials that occurs."""
-    series = []
-    states = (("COMPLETE", "finished", BLUE), ("PRUNED", "pruned", ORANGE), ("FAIL", failed, RED))
-    for state, name, colour in states:
-        if some := [point for point in points if point[0].state == state]:
-            trials, x, y = zip(*some, strict=True)
-            series.append(Series(name, x, y, "points", colour, texts=list(map(hover_text, trials))))
-    return series
+    log_y = needs_log(study.metric, [y for one in shown for y in one.y])
+    return StudyFigure(name, Chart(title, goal.metric, study.metric, shown, log_x=is_log, log_y=log_y), says)
 
 
 def plot_history(study: StudyData) -> StudyFigure:
@@ -131,12 +113,13 @@ def plot_history(study: StudyData) -> StudyFigure:
         return empty_figure("history", "History", "no trial has a value yet")
     series = state_series(points, "failed (no value)")
     if study.best:
-        series.append(Series("best so far", *best_so_far(study), colour=GREEN))
+        series.append(Series("best so far", *best_so_far(study), colour=GREEN, stepped=True))
     says = "No trial has finished yet."
     if study.best:
         best, number = format_param(study.best.value), study.best.number
         says = f"The best, {best}, came with trial {number}; {pluralize(len(study.trials), 'trial')} in all."
-    return StudyFigure("history", Chart("History", "trial", study.metric, series), says)
+    is_log = needs_log(study.metric, [y for _, _, y in points])
+    return StudyFigure("history", Chart("History", "trial", study.metric, series, log_y=is_log), says)
 
 
 def best_so_far(study: StudyData) -> tuple[list[int], list[float]]:
@@ -158,7 +141,7 @@ def plot_importances(found: Importances) -> StudyFigure:
             series.append(Series(name, [one.name for one in some], values, "bars", colour, low=low, high=high))
     note = "Share of the differences between the values, with 95 % intervals."
     chart = Chart("Importance", "", "share", series, y_range=(0, 1), note=note)
-    return StudyFigure("importance", chart, describe_importance(found))
+    return explained("importance", chart, describe_importance(found))
 
 
 def pruned_trials(study: StudyData) -> list[TrialData]:
@@ -173,18 +156,32 @@ def plot_parallel(study: StudyData) -> StudyFigure:
     if len(study.finished) < 2 or not names:
         return empty_figure("parallel", title, "two finished trials with different parameters are needed")
     pruned = [trial for trial in pruned_trials(study) if trial.params.keys() >= set(names)]
-    trials = [*study.finished, *pruned]
+    trials, number = pick_lines(study, [*study.finished, *pruned]), len(study.finished) + len(pruned)
     values = [value for trial in trials if (value := trial.reached(study.metric)) is not None]
-    axes = [*(parallel_axis(study, name, trials) for name in names), ParallelAxis(study.metric, values)]
+    is_log, shade = needs_log(study.metric, values), study.metric
+    if is_log:
+        values, shade = list(map(math.log10, values)), f"log10 of {study.metric}"
+    axes = [parallel_axis(study, name, trials) for name in names]
+    axes.append(ParallelAxis(study.metric, values, is_log=is_log))
     says = "Each line is a finished trial, from its parameters to its value."
     if pruned:
-        ends = [float(trial.state == "PRUNED") for trial in trials]
-        axes.append(ParallelAxis("end", ends, ["finished", "pruned"]))
+        states = [STATE_NAMES[drawn_state(trial)] for trial in trials]
+        levels = [name for name in STATE_NAMES.values() if name in states]
+        axes.append(ParallelAxis("end", [float(levels.index(state)) for state in states], levels))
         says = (
             "Each line is a trial, from its parameters to its value; of a pruned one, the best as far as it came."
         )
-    chart = Chart(title, parallel=ParallelPlot(axes, values), shade=study.metric)
-    return StudyFigure("parallel", chart, says)
+    if number > len(trials):
+        says += f" Of {number} trials, {len(trials)} evenly spaced by their value are drawn, the best among them."
+    return explained("parallel", Chart(title, parallel=ParallelPlot(axes, values), shade=shade), says)
+
+
+def pick_lines(study: StudyData, trials: Sequence[TrialData]) -> list[TrialData]:
+    """Return at most `MAX_LINES` trials, evenly spaced by value, the best one last, so that no line covers it."""
+    sign = 1.0 if study.maximizes else -1.0
+    ranked = sorted(trials, key=lambda trial: sign * (trial.reached(study.metric) or 0.0))
+    step = -(-len(ranked) // MAX_LINES)
+    return ranked[::-1][::step][::-1]
 
 
 def parallel_axis(study: StudyData, name: str, trials: Sequence[TrialData]) -> ParallelAxis:
@@ -203,7 +200,7 @@ def to_slug(name: str) -> str:
 def plot_slice(study: StudyData, name: str) -> StudyFigure:
     """Plot the value against one parameter, on a log scale if the space has one, or a strip for each choice.
 
-    Pruned trials have a colour of their own, and their best value as far as they came.
+    Pruned trials have a marker of their own, and their best value as far as they came.
     """
     done, pruned = sort_by_level(study, study.finished, name), sort_by_level(study, pruned_trials(study), name)
     title, slug = f"{study.metric} by {name}", f"slice-{to_slug(name)}"
@@ -211,18 +208,22 @@ def plot_slice(study: StudyData, name: str) -> StudyFigure:
         return empty_figure(slug, title, "no finished trial")
     is_number = study.is_number(name)
     series = []
-    if pruned:
-        series.append(slice_points(study, name, pruned, "pruned: the best as far as they came", colour=ORANGE))
     if done:
         shades = [float(trial.number) for trial in done]
-        series.insert(0, slice_points(study, name, done, "finished" if pruned else "", shades=shades))
+        series.append(slice_points(study, name, done, "COMPLETE", "finished" if pruned else "", shades=shades))
+    for state in ("PRUNED", "PAUSED"):
+        if some := [trial for trial in pruned if drawn_state(trial) == state]:
+            label = f"{STATE_NAMES[state]}: the best as far as they came"
+            series.append(slice_points(study, name, some, state, label))
     says = "No trial has finished yet."
     if study.best:
         says = f"The best trial has {name} = {format_param(study.best.params.get(name))}."
     if pruned:
         says += " Pruned trials are shown as far as they came, so their values are not final."
-    log = is_number and study.is_log(name)
-    return StudyFigure(slug, Chart(title, name, study.metric, series, log_x=log, shade="trial"), says)
+    log_x = is_number and study.is_log(name)
+    log_y = needs_log(study.metric, [y for one in series for y in one.y])
+    chart = Chart(title, name, study.metric, series, log_x=log_x, log_y=log_y, shade="trial")
+    return explained(slug, chart, says)
 
 
 def sort_by_level(study: StudyData, trials: Sequence[TrialData], name: str) -> list[TrialData]:
@@ -235,12 +236,13 @@ def sort_by_level(study: StudyData, trials: Sequence[TrialData], name: str) -> l
 
 
 def slice_points(
-    study: StudyData, name: str, trials: Sequence[TrialData], label: str, colour: str = BLUE, **more: Any
+    study: StudyData, name: str, trials: Sequence[TrialData], state: str, label: str, **more: Any
 ) -> Series:
     is_number = study.is_number(name)
     x = [trial.params[name] if is_number else format_param(trial.params[name]) for trial in trials]
     y = [trial.reached(study.metric) for trial in trials]
-    return Series(label, x, y, "points", colour, texts=list(map(hover_text, trials)), **more)
+    mark = STATE_MARKS[state]
+    return Series(label, x, y, "points", mark.colour, mark.marker, texts=list(map(hover_text, trials)), **more)
 
 
 def plot_contour(study: StudyData, order: Sequence[str]) -> StudyFigure:
@@ -257,10 +259,12 @@ def plot_contour(study: StudyData, order: Sequence[str]) -> StudyFigure:
         cells = [[trial.final_value for trial in cell if trial.number in numbers] for _, cell in across]
         values.append([float(np.mean(cell)) if cell else None for cell in cells])
         texts.append([f"{format_mean(float(np.mean(cell)))} ({len(cell)})" if cell else "" for cell in cells])
+    note = f"Mean {study.metric} of the finished trials in each cell, and their number; darker is larger"
+    if needs_log(study.metric, [value for row in values for value in row]):
+        values, note = [[value and math.log10(value) for value in row] for row in values], f"{note} (log scale)"
     heat = HeatMap([label for label, _ in across], [label for label, _ in down], values, texts)
-    note = f"Mean {study.metric} of the finished trials in each cell, and their number."
-    title = f"{study.metric} by {names[0]} and {names[1]}"
-    return StudyFigure("contour", Chart(title, names[0], names[1], heat=heat, note=note), note)
+    title, note = f"{study.metric} by {names[0]} and {names[1]}", f"{note}."
+    return explained("contour", Chart(title, names[0], names[1], heat=heat, note=note), note)
 
 
 def format_mean(value: float) -> str:
@@ -303,60 +307,4 @@ def plot_curves_by_choice(study: StudyData, order: Sequence[str]) -> StudyFigure
     if not names:
         return empty_figure("by-choice", "Curves by choice", "no parameter was varied")
     chart = group_curves(group_trials(study, names[0]), study.metric, f"{study.metric} by {names[0]}")
-    return StudyFigure("by-choice", chart, f"{chart.note} By {names[0]}.".strip())
-
-
-def plot_cost(study: StudyData) -> StudyFigure:
-    trials = [trial for trial in study.trials if trial.seconds > 0]
-    if not trials:
-        return empty_figure("cost", "Time per trial", "no epoch has been recorded")
-    series = state_series([(trial, trial.seconds / 60, trial.reached(study.metric)) for trial in trials])
-    seconds = [trial.seconds for trial in trials]
-    total, longest = format_seconds(sum(seconds)), format_seconds(max(seconds))
-    says = f"{total} of training in all; the longest trial took {longest}."
-    return StudyFigure("cost", Chart("What the time bought", "minutes of training", study.metric, series), says)
-
-
-def plot_epochs(study: StudyData) -> StudyFigure:
-    """Plot trained and planned epochs: what pruning saved, and what was trained after a pause.
-
-    Trials that a person or a limit stopped are omitted.
-    """
-    ended = [t for t in study.of("COMPLETE", "PRUNED") if t.planned and not {"stopped", OVER_LIMIT} & {*t.notes}]
-    if not ended:
-        return empty_figure("epochs", "Epochs", "no ended trial says how many epochs it was to have")
-    saved = sum(trial.left for trial in ended if trial.state == "PRUNED")
-    total = sum(trial.trained + trial.left for trial in ended)
-    says = f"Pruning saved {saved} of {total} planned epochs ({saved / total:.0%})."
-    series = [epoch_bars("planned", GREY, [(trial, trial.trained + trial.left) for trial in ended])]
-    trained, name = [(trial, trial.trained) for trial in ended], "trained"
-    if paused := [trial for trial in ended if trial.first_pause is not None]:
-        resumed = [trial for trial in paused if trial.trained > (trial.first_pause or 0)]
-        series.append(epoch_bars("trained after a pause", GREEN, [(trial, trial.trained) for trial in resumed]))
-        trained = [(t, n if t.first_pause is None else min(n, t.first_pause)) for t, n in trained]
-        name = "trained before"
-        says += f" {len(paused)} of {len(ended)} trials paused, and {len(resumed)} of these went on later."
-    series.append(epoch_bars(name, BLUE, trained))
-    return StudyFigure("epochs", Chart("Epochs trained and planned", "trial", "epochs", series), says)
-
-
-def epoch_bars(name: str, colour: str, epochs: Sequence[tuple[TrialData, int]]) -> Series:
-    numbers = [float(trial.number) for trial, _ in epochs]
-    return Series(name, numbers, [float(number) for _, number in epochs], "bars", colour)
-
-
-def plot_failures(study: StudyData) -> StudyFigure:
-    kinds = group_failures(study)
-    if not kinds:
-        return empty_figure("failures", "Failures", "no trial failed")
-    bars = Series("", list(kinds), [float(len(trials)) for trials in kinds.values()], "bars", RED)
-    says = "; ".join(f"{len(trials)} x {kind}" for kind, trials in kinds.items())
-    return StudyFigure("failures", Chart("Failures by kind", "", "trials", [bars]), says)
-
-
-def group_failures(study: StudyData) -> dict[str, list[TrialData]]:
-    """Return the failed trials by the label of their failure, the most frequent first."""
-    kinds: dict[str, list[TrialData]] = {}
-    for trial in study.of("FAIL"):
-        kinds.setdefault(trial.failure.label, []).append(trial)
-    return dict(sorted(kinds.items(), key=lambda pair: (-len(pair[1]), pair[0])))
+    return explained("by-choice", chart, f"{chart.note} By {names[0]}.".strip())

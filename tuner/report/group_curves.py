@@ -8,7 +8,9 @@ from itertools import cycle
 
 import numpy as np
 
-from tuner.plots.charts import PALETTE, Chart, Series, empty_chart
+from tuner.plots.charts import Chart, Series, empty_chart
+from tuner.plots.colours import PALETTE
+from tuner.plots.scales import metric_limits, needs_log
 from tuner.report.study_data import StudyData, TrialData, format_param
 from tuner.wording import pluralize
 
@@ -42,7 +44,15 @@ def has_values(curve: tuple[list[int], list[float | None]]) -> bool:
 def metric_chart(title: str, metric: str, lines: Sequence[Series], note: str = "") -> Chart:
     if not lines:
         return empty_chart(title, f"no epoch of these trials has a {metric_title(metric)}")
-    return Chart(title, "epoch", add_split(metric), lines, note=note)
+    is_log = needs_log(metric, [value for line in lines for value in line.y])
+    lines = raise_bands(lines) if is_log else lines
+    return Chart(title, "epoch", add_split(metric), lines, log_y=is_log, note=note)
+
+
+def raise_bands(lines: Sequence[Series]) -> list[Series]:
+    """Return the lines with bands that end at the lowest positive value of all: a logarithmic axis has no 0."""
+    bottom = min(value for line in lines for value in (*line.y, *line.low) if value is not None and value > 0)
+    return [replace(line, low=[max(value, bottom) for value in line.low]) for line in lines]
 
 
 def loss_curves(trials: Sequence[TrialData], names: Sequence[str]) -> Chart:
@@ -55,7 +65,8 @@ def loss_curves(trials: Sequence[TrialData], names: Sequence[str]) -> Chart:
                 lines.append(Series(f"{name} {split}", *curve, colour=colour, dashed=split == "train"))
     if not lines:
         return empty_chart("loss", "no epoch of these trials has a loss")
-    return Chart("loss: train (dashed) and validation", "epoch", "loss", lines)
+    is_log = needs_log("loss", [value for line in lines for value in line.y])
+    return Chart("loss: train (dashed) and validation", "epoch", "loss", lines, log_y=is_log)
 
 
 TrialGroups = list[tuple[str, list[TrialData]]]
@@ -109,7 +120,8 @@ def group_curves(groups: TrialGroups, metric: str, title: str = "") -> Chart:
             has_early = True
     note = "Mean of each group; the band is one standard deviation of its trials."
     note += " Dashed: pruned and other trials that did not finish, as far as they came." if has_early else ""
-    return metric_chart(title or metric_title(metric), metric, lines, note)
+    chart = metric_chart(title or metric_title(metric), metric, lines, note)
+    return replace(chart, note=f"{note} Bands are cut off at the lowest value.") if chart.log_y else chart
 
 
 def mean_series(label: str, trials: Iterable[TrialData], name: str) -> Series | None:
@@ -133,6 +145,6 @@ def mean_series(label: str, trials: Iterable[TrialData], name: str) -> Series | 
     if number == 1:
         return Series(f"{label} (1 trial)", epochs, mean.tolist())
     spread = np.array([np.std(some, ddof=1) if len(some) > 1 else 0.0 for some in values])
-    floor = 0.0 if min(map(min, values)) >= 0 else -np.inf  # of a loss or an IoU, nothing lies below 0
-    low, high = np.maximum(mean - spread, floor).tolist(), (mean + spread).tolist()
+    floor, ceiling = metric_limits(name, map(min, values))
+    low, high = np.maximum(mean - spread, floor).tolist(), np.minimum(mean + spread, ceiling).tolist()
     return Series(f"{label} ({pluralize(number, 'trial')})", epochs, mean.tolist(), low=low, high=high)

@@ -15,7 +15,7 @@ from tuner.errors import StudyError, create_file
 from tuner.plots import render_png
 from tuner.plots.charts import Chart
 from tuner.plots.render_plotly import plotly_figure
-from tuner.report.figures import StudyFigure
+from tuner.report.study_figure import StudyFigure
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -11,10 +11,12 @@ from tuner.goal import describe_limits
 from tuner.recipe import Recipe
 from tuner.report.advice import Advice, extend_command, recipe_to_space, run_command
 from tuner.report.certainty import SURE, Certainty, describe_certainty, format_share
-from tuner.report.figures import FRONT, StudyFigure, group_failures
+from tuner.report.figures import FRONT
 from tuner.report.resampling import DRAWS
 from tuner.report.study_data import StudyData, TrialData, finite, format_param, join_numbers
+from tuner.report.study_figure import StudyFigure
 from tuner.report.table_comparison import TableComparison, comparison_title, text_columns
+from tuner.report.time_figures import group_failures
 from tuner.report.trial_files import TrialPicture
 from tuner.space.search_settings import PRUNINGS
 from tuner.space.space import describe_parameter

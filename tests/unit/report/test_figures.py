@@ -15,14 +15,17 @@ from matplotlib.patches import Rectangle
 from optuna.trial import TrialState
 from PIL import Image
 
-from tuner.goal import maximize
+from tuner.goal import maximize, minimize
 from tuner.plots.charts import Chart, HeatMap, ParallelAxis, ParallelPlot, Series, empty_chart
+from tuner.plots.colours import STATE_MARKS
 from tuner.plots.render_plotly import plotly_figure
 from tuner.plots.render_png import draw_chart, has_legend_below, write_charts
-from tuner.report.figures import StudyFigure, format_mean, group_failures, make_figures
-from tuner.report.group_curves import group_trials
+from tuner.report.figures import format_mean, make_figures
+from tuner.report.group_curves import group_curves, group_trials
 from tuner.report.importance import param_importances
 from tuner.report.study_data import StudyData, TrialData, read_study
+from tuner.report.study_figure import StudyFigure
+from tuner.report.time_figures import group_failures
 from tuner.study import queries
 from tuner.study.decisions import Decision, write_decision
 from tuner.study.info import StudyInfo
@@ -192,7 +195,7 @@ def test_a_value_whose_trials_were_all_pruned_is_shown_and_marked(study: JoinedS
     assert list(made["slice-loss"].chart.series[1].x) == ["dice"]
     assert made["parallel"].chart.parallel
     *_, value, end = made["parallel"].chart.parallel.axes
-    assert list(value.at) == [0.5, 0.5, 0.1] and list(end.at) == [0, 0, 1] and end.names == ["finished", "pruned"]
+    assert list(value.at) == [0.1, 0.5, 0.5] and list(end.at) == [1, 0, 0] and end.names == ["finished", "pruned"]
 
 
 def test_choices_that_python_calls_equal_stay_apart(tmp_path: Path) -> None:
@@ -295,6 +298,81 @@ def test_names_of_choices_and_legends_of_points_do_not_overprint() -> None:
     draw_chart(chart, axes)
     assert has_legend_below(chart)
     assert all(text.get_rotation() and len(text.get_text()) <= 18 for text in axes.get_xticklabels())
+
+
+def test_long_choices_with_one_beginning_stay_apart_in_pictures() -> None:
+    """Cut at the end, two of three models had one name, and their points one place."""
+    names = [f"my_company.segmentation.models.unet_family:resnet{n}_unet" for n in (18, 34, 50)]
+    chart = Chart("slice", "model", "iou", [Series("", names, [0.1, 0.2, 0.3], "points")])
+    axes = Figure(figsize=(5.4, 3.8), layout="constrained").subplots()
+    draw_chart(chart, axes)
+    labels = [text.get_text() for text in axes.get_xticklabels()]
+    assert len(set(labels)) == 3 and axes.collections[0].get_offsets()[:, 0].tolist() == [0, 1, 2]
+    assert all(name in axes.get_xlabel().replace("\n", " ") for name in names)
+    drawn = plotly_figure(chart)
+    assert list(drawn.layout.xaxis.tickvals) == names == list(drawn.data[0].hovertext)
+    assert len(set(drawn.layout.xaxis.ticktext)) == 3
+
+
+def test_states_have_their_colours_and_markers_in_both_renderers(story: StudyData) -> None:
+    history = by_name(make_figures(story))["history"]
+    marks = {trace.name: (trace.marker.symbol, trace.marker.color) for trace in plotly_figure(history).data}
+    assert len({symbol for symbol, _ in list(marks.values())[:3]}) == 3
+    assert marks["pruned"] == ("triangle-down", STATE_MARKS["PRUNED"].colour)
+    assert marks["failed (no value)"] == ("x", STATE_MARKS["FAIL"].colour)
+
+
+def test_a_band_ends_at_the_largest_value_of_its_metric() -> None:
+    def trial(number: int, top: float) -> TrialData:
+        rows = tuple({"epoch": at, "val_iou": top, "val_loss": top} for at in (1, 2))
+        return TrialData(number, "COMPLETE", top, {}, {}, epochs=rows)
+
+    trials = [trial(at, top) for at, top in enumerate((0.99, 0.98, 0.6))]
+    share, loss = (group_curves([("all", trials)], metric).series[0] for metric in ("iou", "loss"))
+    assert max(share.high) == 1 and max(loss.high) > 1 and share.low == loss.low
+
+
+def test_losses_of_many_decades_are_drawn_on_powers_and_say_so(tmp_path: Path) -> None:
+    def trial(number: int, start: float) -> TrialData:
+        curve = [start / 10**at for at in range(6)]
+        rows = tuple({"epoch": at, "seconds": 1.0, "val_loss": one} for at, one in enumerate(curve, start=1))
+        params = {"lr": (number + 1) / 100, "k": number}
+        notes = {"result": {"best_value": curve[-1], "best_epoch": 6}}
+        return TrialData(number, "COMPLETE", curve[-1], params, notes, epochs=rows)
+
+    trials = tuple(trial(at, 10.0**at) for at in range(1, 8))
+    study = StudyData(StudyInfo("s", "s", minimize("loss"), "shapes"), None, trials)
+    made = by_name(make_figures(study))
+    for name in ("history", "slice-lr", "curves", "by-choice", "cost"):
+        assert made[name].log_y and made[name].axis_titles[1].endswith("(log scale)"), name
+        assert plotly_figure(made[name]).layout.yaxis.type == "log"
+        low = [value for series in made[name].series for value in series.low]
+        assert all(value > 0 for value in low), name
+    assert made["parallel"].parallel and made["parallel"].parallel.axes[-1].is_log
+    write_charts([made["curves"], made["by-choice"]], tmp_path / "loss.png")
+
+
+def test_of_thousands_of_trials_lines_are_picked_and_bars_are_means() -> None:
+    rng = np.random.default_rng(0)
+    trials = []
+    for at in range(3000):
+        epochs = tuple({"epoch": n, "seconds": 1.0} for n in range(1, 21 if at % 2 else 6))
+        state = "COMPLETE" if at % 2 else "PRUNED"
+        value = float(rng.random())
+        notes = {"recipe": {"epochs": 20}, "result": {"best_value": value}}
+        trials.append(
+            TrialData(at, state, value if at % 2 else None, {"lr": value, "k": at}, notes, epochs=epochs)
+        )
+    study = StudyData(StudyInfo("s", "s", maximize("iou"), "shapes"), None, tuple(trials))
+    made = {figure.name: figure for figure in make_figures(study)}
+    lines = made["parallel"].chart.parallel
+    assert lines and len(lines.shades) <= 400 and lines.shades[-1] == max(lines.shades)
+    assert study.best and lines.shades[-1] >= study.best.final_value and "Of 3000 trials" in made["parallel"].says
+    planned, trained = made["epochs"].chart.series
+    assert len(planned.x) == len(trained.x) == 150 and set(planned.y) == {20.0} and set(trained.y) == {12.5}
+    assert (
+        "A bar is the mean of 20 trials in a row." in made["epochs"].says and made["epochs"].chart.bar_width == 16
+    )
 
 
 def test_bars_of_one_chart_have_one_width() -> None:
