@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.search_studies import EVIL, add, open_study, search
+from helpers.search_studies import EVIL, add, details, open_study, picture, search
 
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.paths import Home
@@ -115,7 +115,7 @@ def test_on_a_phone_nothing_hangs_over_the_side(browser: Any, files: Path) -> No
     seen = Seen(browser, files / "report.html", viewport={"width": 360, "height": 740}, has_touch=True)
     page_is, window_is = widths(seen.page)
     assert page_is <= window_is == 360
-    seen.page.locator("summary").click()  # the table of all trials scrolls by itself
+    seen.page.locator("#trials summary").click()  # the table of all trials scrolls by itself
     page_is, window_is = widths(seen.page)
     assert page_is <= window_is and seen.wrong == []
     seen.context.close()
@@ -131,6 +131,31 @@ def test_on_paper_everything_is_open_and_light(browser: Any, files: Path, tmp_pa
     assert seen.page.locator("#trials table").is_visible()
     assert seen.page.evaluate("getComputedStyle(document.body).color") == "rgb(17, 24, 39)"
     assert not seen.page.locator("nav").is_visible() and seen.wrong == []
+    seen.context.close()
+
+
+def test_tall_pictures_are_folded_and_open_on_paper(browser: Any, tmp_path: Path) -> None:
+    joined = open_study(tmp_path)
+    files = {
+        "predictions.png": picture(0, (900, 1800)),
+        "strip.png": picture(1),
+        "details.json": details([0.5, 0.6]),
+    }
+    add(joined, {"lr": 1e-3, "k": 8, "loss": "bce"}, [0.1, 0.5], files=files)
+    info = queries.find_study(joined.engine, None)
+    write_page(
+        render_report(read_report(joined.engine, info, TrialArtifacts(Home(tmp_path)))), tmp_path / "tall.html"
+    )
+    joined.engine.dispose()
+    seen = Seen(browser, tmp_path / "tall.html")
+    tall, strip = (seen.page.locator(f"img[alt^='{name}']") for name in ("Predictions", "How it learnt"))
+    assert strip.is_visible() and not tall.is_visible()
+    seen.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tall.is_visible()
+    seen.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert not tall.is_visible()
+    seen.page.locator("summary", has_text="Predictions").click()
+    assert tall.is_visible() and seen.wrong == []
     seen.context.close()
 
 

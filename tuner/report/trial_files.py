@@ -93,6 +93,7 @@ INSTANCE_ALTS = {  # of trials of instance segmentation
     "predictions.png": "examples in which matching true and predicted instances have one colour, and the errors",
     "quality.png": "precision by IoU threshold, precision and recall, and the number of instances",
 }
+PAGE_WIDTH, TALL = 1080, 600  # pixels
 PICTURES = {  # of a trial, in this order: title and alternative text
     "predictions.png": ("Predictions", "examples with truth, prediction and errors side by side"),
     "strip.png": ("How it learnt", "one validation example after every epoch"),
@@ -112,6 +113,11 @@ class TrialPicture:
     width: int = 0
     height: int = 0
     why: str = ""
+
+    @property
+    def is_folded(self) -> bool:
+        """Return whether it is so tall that the page shows it on demand: what follows would be far below it."""
+        return self.height * min(1.0, PAGE_WIDTH / max(1, self.width)) > TALL
 
 
 def load_picture(trial: TrialData, name: str, artifacts: TrialArtifacts, goal: str = "") -> TrialPicture:

@@ -6,6 +6,7 @@
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const narrow = matchMedia("(max-width: 720px)");
   let printing = false;
+  let closed = []; // parts of the page that are open on paper only
   const ink = () => (dark.matches && !printing ? "#c6cedb" : "#374151");
 
   async function unpack() {
@@ -39,11 +40,13 @@
     dark.addEventListener("change", recolour);
     addEventListener("beforeprint", () => {
       printing = true;
-      document.querySelectorAll("details").forEach((one) => { one.open = true; });
+      closed = [...document.querySelectorAll("details:not([open])")];
+      closed.forEach((one) => { one.open = true; });
       places.forEach((place) => Plotly.relayout(place, { "font.color": ink(), width: place.closest(".full") ? 660 : 320, height: 290 }));
     });
     addEventListener("afterprint", () => {
       printing = false;
+      closed.forEach((one) => { one.open = false; });
       places.forEach((place) => Plotly.relayout(place, { "font.color": ink(), width: null, height: null, autosize: true }));
     });
     document.body.dataset.drawn = places.length;
