@@ -84,20 +84,30 @@ def show(path: str | None, layout: str | None, home: str, sheet: str | None) -> 
 
 def print_survey(source: Source, found: Survey) -> None:
     """Print what a dataset contains, and notices about it."""
-    from tuner.data.remarks import class_size_remarks, identical_remarks
+    from tuner.data.remarks import dataset_remarks
     from tuner.errors import MOST_LINES, format_names
 
     click.echo(f"{source.where}: {format_contents(source, found.classes)}")
     if found.classes:
         click.echo(f"  classes: {format_names(found.classes, 20)}")
+    if shares := format_shares(source, found):
+        click.echo(f"  training pixels: {shares}")
     if counts := format_instances(found):
         click.echo(f"  instances: {counts}")
-    sizes = class_size_remarks(source, found.findings, found.classes)
-    notices = [*found.notices(), *sizes, *identical_remarks(source)]
+    notices = [*found.notices(), *dataset_remarks(source, found)]
     for notice in notices[:MOST_LINES]:
         click.echo(f"  notice: {notice}")
     if len(notices) > MOST_LINES:
         click.echo(f"  ... and {len(notices) - MOST_LINES} more")
+
+
+def format_shares(source: Source, found: Survey) -> str:
+    """Return the share of each class in the pixels of label maps, such as 'sky 41%, road 59%', or ''."""
+    from tuner.data.remarks import format_share, pixel_shares
+    from tuner.errors import format_names
+
+    shares = pixel_shares(source, found.findings)
+    return format_names([f"{found.classes[number]} {format_share(share)}" for number, share in shares.items()], 20)
 
 
 def format_instances(found: Survey) -> str:

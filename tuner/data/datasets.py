@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tuner import paths
-from tuner.data.folder import folder, pair_files, read_with_mask
+from tuner.data.folder import folder, ignore_problem, pair_files, read_with_mask
 from tuner.data.layouts import layout_problem
 from tuner.data.locate import find_folder, require_files, require_one_of
 from tuner.data.own_reader import open_own
-from tuner.data.source import Source
+from tuner.data.source import IGNORED, Source
 from tuner.data.split import fraction_problem, hold_out, split_problem
 from tuner.errors import DataError, PartError, did_you_mean
 from tuner.paths import expand_path
@@ -30,6 +30,7 @@ DATASETS = {
     "scene": "tuner.data.datasets:scene",
     "sports100": "tuner.data.datasets:sports100",
 }
+FOLDER_ARGS = ("layout", "ignore")  # arguments that datasets by name do not have
 GENERATED = ("shapes", "scenes", "badges", "cells")
 ISIC = [
     f"ISBI2016_ISIC_Part1_{part}"
@@ -119,18 +120,18 @@ def data_problems(part: Part) -> list[str]:
         maybe = did_you_mean(part.name, DATASETS)
         return [f"no dataset or folder '{part.name}'.{maybe} Known: {known}, or the path of a folder."]
     wrong = part_problems("dataset", table, part)
-    given = {"val": 0.2, "split": "stable", "layout": "", **part.args}
+    given = {"val": 0.2, "split": "stable", "layout": "", "ignore": IGNORED, **part.args}
     odd = [fraction_problem(given["val"]), split_problem(given["split"])]
-    odd += [layout_problem(given["layout"])] if is_path(part.name) else []
+    odd += [layout_problem(given["layout"]), ignore_problem(given["ignore"])] if is_path(part.name) else []
     return wrong + [line for line in odd if line]
 
 
 def swap_data(recipe: Recipe, data: str, split: str = "stable", layout: str = "") -> Recipe:
     """Return the recipe with another dataset, divided as `split` says unless its own arguments say it.
 
-    All datasets take the same arguments, and a folder also a layout.
+    All datasets take the same arguments, and a folder also those of FOLDER_ARGS.
     """
-    args = dict(recipe.data.without("layout").args if data in DATASETS else recipe.data.args)
+    args = dict(recipe.data.without(*FOLDER_ARGS).args if data in DATASETS else recipe.data.args)
     return replace(recipe, data=add_split(Part(data, args | ({"layout": layout} if layout else {})), split))
 
 

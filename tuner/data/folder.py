@@ -83,11 +83,15 @@ def folder(
     split_seed: int = 0,
     split: str = "stable",
     layout: str = "",
+    ignore: int = IGNORED,
 ) -> Source:
     """Open a folder as a dataset. Existing val/ and test/ are kept; without val/, part of train is held out.
 
-    Of several layouts in which it can be read, the first is taken, or the one that is asked for.
+    Of several layouts in which it can be read, the first is taken, or the one that is asked for. In label maps,
+    pixels of the number `ignore` are ignored, as those of 255.
     """
+    if wrong := ignore_problem(ignore):
+        raise DataError(wrong)
     path, wanted = path.absolute(), parse_layout(layout)
     splits = {name: read_split(part, name, wanted) for name, part in split_folders(path, wanted).items()}
     kinds = {part.kind for part in splits.values()}
@@ -95,7 +99,7 @@ def folder(
         mixed = " and ".join(KINDS[kind] for kind in sorted(kinds))
         raise DataError(f"{path} mixes {mixed} between its splits. Use one layout: {LAYOUTS}.")
     if kinds != {"labels"}:
-        refuse_ignored(path, *kinds)
+        refuse_ignored(path, ignore, *kinds)
     divide = hold_out_per_class if kinds == {"classes"} else hold_out
     given = tuple(item for part in splits.values() for item in part.items)
     items = divide(given, val, split_seed, split)
@@ -113,7 +117,7 @@ def folder(
     (kind,) = kinds
     reading = kind if wanted and not is_known_pair(wanted) else ""  # the same files may be read as another kind
     source = Source(label, str(path), kind, items, READERS[kind], reading=reading, remarks=remarks)
-    return add_class_names(source, path) if kind == "labels" else source
+    return add_class_names(source, path, ignore) if kind == "labels" else source
 
 
 def division_remarks(given: tuple[Item, ...], items: tuple[Item, ...], val: float) -> tuple[str, ...]:
@@ -263,15 +267,35 @@ def common_classes(path: Path, splits: Mapping[str, tuple[str, ...]]) -> tuple[s
     return train
 
 
-def add_class_names(source: Source, path: Path) -> Source:
-    """Return a source of label maps with the class names of classes.txt, and without the number it ignores."""
+def ignore_problem(ignore: object) -> str:
+    """Return what is wrong with the argument `ignore` of a folder, or ""."""
+    if isinstance(ignore, int) and not isinstance(ignore, bool) and 0 <= ignore <= IGNORED:
+        return ""
+    return f"ignore is {ignore!r}; a class number from 0 to {IGNORED} is needed, and {IGNORED} is always ignored."
+
+
+def add_class_names(source: Source, path: Path, ignore: int = IGNORED) -> Source:
+    """Return a source of label maps with the class names of classes.txt, and without the number to ignore."""
     names, ignored = read_class_names(path)
+    says = f"{CLASS_NAMES} says ignore={ignored}"
+    if ignore not in (IGNORED, ignored):
+        file = path / CLASS_NAMES
+        if ignored is not None:
+            raise DataError(
+                f"the data has ignore={ignore}, and {file} says ignore={ignored}. Keep one of the two."
+            )
+        if ignore < len(names):
+            raise DataError(
+                f"the data has ignore={ignore}, and {file} names this number '{names[ignore]}'. Give a number "
+                f"without a name, or write the line ignore={ignore} in the place of this name."
+            )
+        ignored, says = ignore, f"the data has ignore={ignore}"
     if ignored is None:
         return replace(source, classes=names)
     read = partial(read_target, partial(read_labels, ignored=ignored), TARGET_WORDS["labels"])
     reading = " ".join(filter(None, [source.reading, f"ignore={ignored}"]))
-    remark = f"{CLASS_NAMES} says ignore={ignored}: pixels of this number are ignored, as those of {IGNORED} are"
-    return replace(source, classes=names, read=read, reading=reading, remarks=(*source.remarks, remark))
+    remarks = (*source.remarks, f"{says}: pixels of this number are ignored, as those of {IGNORED} are")
+    return replace(source, classes=names, read=read, reading=reading, remarks=remarks, ignored=ignored)
 
 
 def read_class_names(path: Path) -> tuple[tuple[str, ...], int | None]:
@@ -318,8 +342,10 @@ def parse_ignored(file: Path, line: str) -> int:
     return int(value)
 
 
-def refuse_ignored(path: Path, kind: str) -> None:
-    """Raise DataError if classes.txt ignores a number of targets that are not label maps."""
+def refuse_ignored(path: Path, ignore: int, kind: str) -> None:
+    """Raise DataError if `ignore` or classes.txt ignores a number of targets that are not label maps."""
+    if ignore != IGNORED:
+        raise DataError(f"the data has ignore={ignore}, which needs label maps; {path} holds {KINDS[kind]}.")
     file = path / CLASS_NAMES
     if found := [line for line in class_lines(file) if IGNORE_LINE.match(line)]:
         raise DataError(

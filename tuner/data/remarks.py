@@ -1,4 +1,4 @@
-"""Remarks of `tuner data` on a dataset as a whole: repeated notices, sizes of classes, and identical files."""
+"""Remarks on a dataset as a whole: sizes of classes, and identical files; `tuner data` and a run tell them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from tuner.paths import hash_file
 from tuner.wording import pluralize
 
 if TYPE_CHECKING:
-    from tuner.data.survey import Finding
+    from tuner.data.survey import Finding, Survey
 
 EXAMPLES = 2  # of a remark that holds for many files
 SMALL_CLASS = 0.1  # of the median size
 TINY_CLASS = 5  # training images, below which this is said
+SMALL_SHARE = 0.001  # of the training pixels, below which a class of label maps is named
 UNEVEN = 10  # the largest class over the smallest, from which on this is said
 
 IN_SPLITS = "in two splits, which makes scores too high"
@@ -48,10 +49,23 @@ def join_names(names: Iterable[str]) -> str:
     return " and ".join(list(names)[:EXAMPLES])
 
 
+def dataset_remarks(source: Source, found: Survey) -> list[str]:
+    """Return the remarks on the sizes of classes and on identical images, from what the survey has read."""
+    if source.revision:  # generated, without a survey
+        return []
+    about = source, found.findings
+    return [
+        *class_size_remarks(*about, found.classes),
+        *pixel_remarks(*about, found.classes),
+        *identical_remarks(*about),
+    ]
+
+
 def class_size_remarks(source: Source, findings: Mapping[str, Finding], classes: tuple[str, ...]) -> Iterator[str]:
     """Yield remarks on classes that few or no training images have."""
     sizes = dict.fromkeys(range(len(classes)), 0) | Counter(class_numbers(source, findings))
-    absent = [classes[number] for number, size in sizes.items() if not size and classes[number] != NO_CLASS]
+    unused = {number for number in sizes if classes[number] == NO_CLASS} | {source.ignored}
+    absent = [classes[number] for number, size in sizes.items() if not size and number not in unused]
     there = {number: size for number, size in sizes.items() if size}
     if absent:
         yield f"{pluralize(len(absent), 'class')} without a training image: {format_names(absent, EXAMPLES)}"
@@ -71,6 +85,31 @@ def class_size_remarks(source: Source, findings: Mapping[str, Finding], classes:
     )
 
 
+def pixel_shares(source: Source, findings: Mapping[str, Finding]) -> dict[int, float]:
+    """Return the share of each class in the training pixels of label maps that are not ignored; else {}."""
+    counts: Counter[int] = Counter()
+    for item in source.split("train") if source.targets == "labels" else ():
+        found = findings.get(str(item.image or item.key))
+        for value, number in zip(found.values or [], found.pixels or [], strict=False) if found else ():
+            counts[value] += number if value != IGNORED else 0
+    return {value: number / counts.total() for value, number in sorted(counts.items()) if number}
+
+
+def pixel_remarks(source: Source, findings: Mapping[str, Finding], classes: tuple[str, ...]) -> Iterator[str]:
+    """Yield a remark on classes that are in label maps, but in hardly any pixel of them."""
+    shares = pixel_shares(source, findings)
+    if tiny := [
+        f"{classes[number]} ({format_share(share)})" for number, share in shares.items() if share < SMALL_SHARE
+    ]:
+        shown = format_names(tiny, EXAMPLES)
+        yield f"{pluralize(len(tiny), 'class')} below {SMALL_SHARE:.1%} of the training pixels: {shown}"
+
+
+def format_share(share: float) -> str:
+    """Return a share in percent with two digits, such as '41%', '0.25%' or '0.0031%'."""
+    return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g}%"
+
+
 def class_numbers(source: Source, findings: Mapping[str, Finding]) -> Iterator[int]:
     """Yield the class of each training image, or the classes in its label map."""
     for item in source.split("train"):
@@ -81,10 +120,10 @@ def class_numbers(source: Source, findings: Mapping[str, Finding]) -> Iterator[i
             yield from (value for value in values if value != IGNORED)
 
 
-def identical_remarks(source: Source) -> Iterator[str]:
+def identical_remarks(source: Source, findings: Mapping[str, Finding] | None = None) -> Iterator[str]:
     """Yield remarks on identical image files: in several splits, in several classes, and others."""
     found: dict[str, list[tuple[Item, Item]]] = {IN_SPLITS: [], IN_CLASSES: [], IN_ONE: []}
-    for group in identical_images(source):
+    for group in identical_images(source, findings or {}):
         for one, other in pairwise(group):
             labelled = source.targets == "classes" and one.target != other.target
             where = IN_SPLITS if one.split != other.split else IN_CLASSES if labelled else IN_ONE
@@ -99,8 +138,11 @@ def describe(item: Item) -> str:
     return f"{item.key} ({item.split})"
 
 
-def identical_images(source: Source) -> Iterator[list[Item]]:
-    """Yield groups of items whose image files have the same content; only files of the same size are read."""
+def identical_images(source: Source, findings: Mapping[str, Finding]) -> Iterator[list[Item]]:
+    """Yield groups of items whose image files have the same content.
+
+    Files of the same size are compared by their hash: that of the finding, or of a file that is read now.
+    """
     sizes: dict[int, list[Item]] = {}
     for item in source.items:
         if item.image:
@@ -109,7 +151,9 @@ def identical_images(source: Source) -> Iterator[list[Item]]:
         groups: dict[str, list[Item]] = {}
         for item in same if len(same) > 1 else []:
             if item.image:
-                groups.setdefault(hash_file(item.image, error=DataError), []).append(item)
+                found = findings.get(str(item.image))
+                content = (found.image if found else "") or hash_file(item.image, error=DataError)
+                groups.setdefault(content, []).append(item)
         yield from (sorted(group, key=by_split) for group in groups.values() if len(group) > 1)
 
 

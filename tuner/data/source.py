@@ -58,6 +58,7 @@ class Source:
     revision: str = ""
     reading: str = ""
     remarks: tuple[str, ...] = ()
+    ignored: int = IGNORED  # the class number that is read as IGNORED, if there is one
 
     def split(self, *names: str) -> tuple[Item, ...]:
         return tuple(item for item in self.items if item.split in names)

@@ -38,7 +38,9 @@ class Finding:
     problem: str = ""
     notice: str = ""
     values: list[int] | None = None  # the numbers in a label map; None for other targets
+    pixels: list[int] | None = None  # of each of these numbers
     things: list[int] | None = None  # instances: number, number touching another, min and max area
+    image: str = ""  # the hash of the image's file; "" in findings of earlier versions
 
     @property
     def labels(self) -> list[int]:
@@ -171,8 +173,9 @@ def inspect_item(source: Source, item: Item, known: Finding | None) -> Finding:
             return known
         with decoding(item):
             fields = read_fields(source, item)
-        sums = b"".join(bytes.fromhex(hash_file(file, error=DataError)) for file in files)
-        return Finding(stamp, hashlib.sha256(sums + item.content.encode()).hexdigest(), **fields)
+        sums = [hash_file(file, error=DataError) for file in files]
+        whole = bytes.fromhex("".join(sums)) + item.content.encode()
+        return Finding(stamp, hashlib.sha256(whole).hexdigest(), image=sums[0] if item.image else "", **fields)
     except DataError as error:
         return Finding([], "", [], problem=str(error))
     except OSError as error:
@@ -195,15 +198,17 @@ def is_small(known: Finding) -> bool:
 
 def has_all_fields(known: Finding, targets: str) -> bool:
     """Return whether a stored finding has what these targets need."""
-    asked = {"labels": known.values, "instances": known.things}
-    return asked.get(targets, []) is not None
+    asked = {"labels": (known.values, known.pixels), "instances": (known.things,)}
+    return None not in asked.get(targets, ())
 
 
 def inspect_target(targets: str, target: Any, named: int) -> tuple[dict[str, Any], list[str]]:
     """Return the fields of a finding that tell of its target, and notices about a usable but unusual one."""
     if targets == "labels":
-        values = np.flatnonzero(np.bincount(np.ravel(target))).tolist()  # ten times as fast as sorting
-        return {"values": values}, ["a label map with every pixel ignored"] if values == [IGNORED] else []
+        counts = np.bincount(np.ravel(target))  # ten times as fast as sorting
+        values = np.flatnonzero(counts).tolist()
+        notes = ["a label map with every pixel ignored"] if values == [IGNORED] else []
+        return {"values": values, "pixels": counts[values].tolist()}, notes
     if targets == "instances":
         things, notes = count_instances(target, named)
         return {"things": things}, notes

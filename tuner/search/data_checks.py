@@ -6,6 +6,7 @@ import logging
 
 from tuner.artifacts.attempts import AttemptFiles
 from tuner.console import progress_bar
+from tuner.data.remarks import dataset_remarks
 from tuner.data.source import Source
 from tuner.data.survey import survey
 from tuner.errors import format_names
@@ -22,12 +23,15 @@ log = logging.getLogger("tuner")
 def survey_sources(sources: list[Source], home: Home) -> tuple[str, ...]:
     """Check each file of the datasets once and log remarks; return the names of the classes."""
     classes: tuple[str, ...] = ()
+    told: set[str] = set()  # recipes may read one folder in several ways
     for source in sources:
         with progress_bar(f"reading {source.name}") as progress:
             found = survey(source, home.cache, progress)
         classes = found.classes
-        for remark in found.remarks:
-            log.warning("%s: %s", source.name, remark)
+        for remark in (*found.remarks, *dataset_remarks(source, found)):
+            if (line := f"{source.name}: {remark}") not in told:
+                log.warning("%s", line)
+            told.add(line)
         if found.unlearnable:
             names = format_names([f"'{name}'" for name in found.unlearnable])
             log.warning("%s: validation asks for %s, of which no training image shows any", source.name, names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +14,13 @@ from PIL import Image
 
 from tuner.cli.data import data_command
 from tuner.data.folder import folder
-from tuner.data.remarks import class_size_remarks, identical_remarks, join_notices
+from tuner.data.remarks import (
+    class_size_remarks,
+    identical_remarks,
+    join_notices,
+    pixel_remarks,
+    pixel_shares,
+)
 from tuner.data.survey import survey
 from tuner.errors import DataError
 
@@ -59,6 +67,70 @@ def test_a_named_class_in_no_label_map_is_told_but_not_the_ignored_number(tmp_pa
             Image.fromarray(np.tile(labels, (8, 1))).save(tmp_path / "maps" / split / "labels" / f"{at}.png")
     (tmp_path / "maps" / "classes.txt").write_text("ignore=0\nsky\nroad\ncar\n")
     assert sizes(tmp_path / "maps") == ["1 class without a training image: road"]
+
+
+def make_maps(path: Path, width: int, car: int) -> Path:
+    """Write label maps of sky and road, half of each, with so many pixels of a car in the first of ten."""
+    for split, number in (("train", 10), ("val", 1)):
+        for part in ("images", "labels"):
+            (path / split / part).mkdir(parents=True)
+        for at in range(number):
+            image = np.random.default_rng(at + len(split) * 99).integers(0, 255, (width, width, 3), np.uint8)
+            labels = np.zeros((width, width), np.uint8)
+            labels[:, width // 2 :] = 1
+            labels[0, :car] = 2 if at == 0 and split == "train" else 0
+            Image.fromarray(image).save(path / split / "images" / f"{at}.png")
+            Image.fromarray(labels).save(path / split / "labels" / f"{at}.png")
+    (path / "classes.txt").write_text("sky\nroad\ncar\nignore=11\n")
+    return path
+
+
+def pixels(path: Path) -> list[str]:
+    source = folder(path)
+    found = survey(source, path.parent / "memory")
+    return list(pixel_remarks(source, found.findings, found.classes))
+
+
+def test_classes_of_hardly_any_pixel_are_told_with_their_share(tmp_path: Path) -> None:
+    assert pixels(make_maps(tmp_path / "few", 20, 3)) == [
+        "1 class below 0.1% of the training pixels: car (0.075%)"  # 3 of 4,000
+    ]
+    assert pixels(make_maps(tmp_path / "enough", 20, 4)) == []  # just 0.1 %
+
+
+def test_ignored_pixels_have_no_share(tmp_path: Path) -> None:
+    path = make_maps(tmp_path / "maps", 20, 3)
+    for file in (path / "train" / "labels").iterdir():
+        labels = np.asarray(Image.open(file)).copy()
+        labels[10:] = 11
+        Image.fromarray(labels).save(file)
+    source = folder(path)
+    shares = pixel_shares(source, survey(source, tmp_path / "memory").findings)
+    assert shares == {0: 997 / 2000, 1: 0.5, 2: 3 / 2000}
+
+
+def test_a_survey_of_an_earlier_version_is_made_again(tmp_path: Path) -> None:
+    path = make_maps(tmp_path / "maps", 20, 3)
+    told = pixels(path)
+    (notes,) = (tmp_path / "memory").glob("survey-*.json")
+    plain = json.loads(notes.read_text())
+    for found in plain.values():
+        del found["pixels"], found["image"]
+    notes.write_text(json.dumps(plain))
+    assert pixels(path) == told != []
+
+
+def test_identical_images_are_found_by_what_the_survey_has_read(tmp_path: Path) -> None:
+    path = make_pets(tmp_path / "pets", cat=5, dog=5)
+    shutil.copy(path / "train" / "cat" / "0.png", path / "val" / "cat" / "copy.png")
+    source = folder(path)
+    findings = survey(source, tmp_path / "memory").findings
+    told = list(identical_remarks(source))
+    os.truncate(path / "train" / "cat" / "0.png", 0)  # which is not read again
+    sizes = (path / "val" / "cat" / "copy.png").stat().st_size
+    os.truncate(path / "train" / "cat" / "0.png", sizes)
+    assert list(identical_remarks(source, findings)) == told != []
+    assert list(identical_remarks(source)) == []
 
 
 def test_identical_images_are_told_by_where_they_are(tmp_path: Path) -> None:
