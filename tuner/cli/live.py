@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from tuner.cli.sparklines import Curve
@@ -47,6 +47,7 @@ class PlainView:
     ended: dict[int, int | None] = field(default_factory=dict)  # trial id -> where it rests, if it is paused
     last_report: dict[int, float] = field(default_factory=dict)
     last_step_report: dict[int, float] = field(default_factory=dict)  # by number of the trial
+    planned: dict[int, int] = field(default_factory=dict)  # trial id -> epochs of its recipe, 0 without one
     best: float | None = None
     states: dict[str, str] = field(default_factory=dict)
     mentioned: set[str] = field(default_factory=set)  # other studies with workers
@@ -94,9 +95,9 @@ class PlainView:
 
     def report_epochs(self, now: StudySummary) -> None:
         """Report epochs with a new best value of the study, and each running trial regularly."""
-        steps = {worker.number: worker.steps for worker in now.workers}
         with self.engine.connect() as db:
             rows = epoch_queries.read_open_epochs(db, self.info.id, ["RUNNING"])
+            self.read_planned(db, {trial_id for trial_id, *_ in rows} - self.planned.keys())
         for trial_id, number, epoch, value in rows:
             if epoch <= self.seen.get(trial_id, 0):
                 continue
@@ -105,11 +106,16 @@ class PlainView:
             if better or time.monotonic() - self.last_report.get(trial_id, 0) > REPORT_SECONDS:
                 self.last_report[trial_id] = time.monotonic()
                 self.best = value if better else self.best
-                of = f"/{steps[number]}" if steps.get(number) else ""
+                of = f"/{self.planned[trial_id]}" if self.planned[trial_id] else ""
                 mark = " (best so far)" if better else ""
                 self.last_step_report[number] = time.monotonic()
                 self.out(f"trial {number} epoch {epoch}{of}: {self.info.goal.metric} {value:.4f}{mark}")
         self.report_steps(now)
+
+    def read_planned(self, db: Connection, new: set[int]) -> None:
+        """Read how many epochs these trials have; the row of a worker may be older than an epoch of its trial."""
+        for trial in trial_queries.read_trials_by_id(db, sorted(new)) if new else []:
+            self.planned[trial.id] = int((trial.attrs.get("recipe") or {}).get("epochs") or 0)
 
     def report_steps(self, now: StudySummary) -> None:
         """Report regularly how far the current epoch of a running trial is, if epochs take long."""

@@ -47,6 +47,7 @@ def study(home: Path) -> Iterator[JoinedStudy]:
 def begin(study: JoinedStudy) -> optuna.Trial:
     trial = study.study.ask()
     trial.suggest_float("lr", 1e-4, 1e-2)
+    trial.set_user_attr("recipe", {"epochs": 4})
     slot = {"study_id": study.id, "slot": trial.number + 1, "trial_id": trial._trial_id, "worker": "w"}
     with study.engine.begin() as db:
         db.execute(claim_table.insert().values(slot))
@@ -73,6 +74,8 @@ def test_a_log_gets_a_line_for_each_new_best_and_each_end(study: JoinedStudy) ->
     lines: list[str] = []
     with plain(study, lines) as show:
         trial = begin(study)
+        with study.engine.begin() as db:  # its heartbeat is later than the first epoch
+            db.execute(sa.update(worker_table).values(number=None, steps=0))
         for at, value in enumerate((0.5, 0.4, 0.6), start=1):
             epoch(study, trial, at, value)
             show()
@@ -132,10 +135,10 @@ def test_a_trial_that_is_resumed_while_another_one_ends_is_told_of(study: Joined
         rest(study, first, 3)
     told = [line.partition(";")[0].partition(", best")[0] for line in lines]
     assert told == [
-        "[1 of 3] trial 0 paused at 1",
+        "[1 of 3] trial 0 paused at 1 of 4",
         "[1 of 3] trial 1 finished: iou - at epoch None",
         "trial 0 epoch 2/4: iou 0.6000 (best so far)",
-        "[2 of 3] trial 0 paused at 3",
+        "[2 of 3] trial 0 paused at 3 of 4",
     ]
 
 
