@@ -93,11 +93,6 @@ def run(
     Further options are those of `tuner run --help` with underscores, such as `sampler="gp"`, `pruning="none"`,
     `gpus="0,1"`, `per_gpu="auto"` or `checkpoint_minutes=10`.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "IProgress not found")  # of tqdm, in a notebook without ipywidgets
-        from tuner.search.run import RunRequest
-        from tuner.search.run import run as run_search
-
     if threading.current_thread() is not threading.main_thread():
         raise FleetError("tuner.run() must be called from the main thread: it handles Ctrl-C.")
     place, storage = to_home(home), to_storage(storage)
@@ -116,12 +111,29 @@ def run(
     given = check_options(options) | {"space": space_argument(space, goal, place, start)}
     given["limits"] = check_limits({} if limits is None else limits)
     given |= check_experience(warm_from, prior)
+    if now := find_spent_run(storage or place.database, given):
+        return load_study(now.study.name, storage=storage, home=home)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")  # of tqdm, in a notebook without ipywidgets
+        from tuner.search.run import RunRequest  # imports torch, which takes seconds
+        from tuner.search.run import run as run_search
+
     done = run_search(RunRequest.from_options(storage or place.database, place, given), choose_view(progress))
     if done.code == 130 or done.is_interrupted:
         raise KeyboardInterrupt(f"study '{done.study}' is saved; run it again to resume")
     if done.code:
         raise TunerError(done.error or f"study '{done.study}' stopped with exit code {done.code}.")
     return load_study(done.study, storage=storage, home=home)
+
+
+def find_spent_run(url: str, given: Mapping[str, Any]) -> queries.StudySummary | None:
+    """Return the study of a run that has nothing to do, as `tuner run` finds it; otherwise None."""
+    from tuner.cli.run import run as command
+    from tuner.search.spent import find_spent
+
+    if given.get("prior"):  # which the command line has not
+        return None
+    return find_spent(url, dict.fromkeys(str(param.name) for param in command.params) | dict(given))
 
 
 def load_study(

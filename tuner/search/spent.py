@@ -84,7 +84,9 @@ def keeps_budget(engine: Engine, info: StudyInfo, options: Mapping[str, Any]) ->
 
 
 def was_edited(engine: Engine, info: StudyInfo, space: Path) -> bool:
-    """Return whether the file of the space, or a module that it may import, is newer than the last trial."""
+    """Return whether the file of the space, or a module that it may import, may be newer than the last trial."""
+    if "sys.path" in read_text(space, DataError):  # it may import from any folder
+        return True
     with engine.connect() as db:
         last = db.scalar(sa.select(sa.func.max(trials.c.datetime_complete)).where(trials.c.study_id == info.id))
     modules = [file for folder in {space.parent, Path.cwd()} for file in folder.glob("*.py")]

@@ -16,6 +16,7 @@ from helpers.made_studies import make_bundle
 from helpers.optuna_revisions import prepare_file
 from helpers.trial_rows import put
 
+from tuner.api.run import check_options, find_spent_run
 from tuner.cli import main
 from tuner.goal import maximize
 from tuner.paths import Home
@@ -150,6 +151,31 @@ def test_what_does_not_exist_is_told_before_torch_is_imported(
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.startswith("2 []") and "gone" in done.stderr
+
+
+def test_python_returns_the_study_and_loads_neither_torch_nor_the_space(planted: JoinedStudy) -> None:
+    code = (
+        "import sys, tuner; study = tuner.run('mine.py', trials=2, progress=False);"
+        "assert not {'torch', 'optuna', 'cv2'} & set(sys.modules), 'torch' in sys.modules;"
+        "print(study.name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "mine\n"), done.stderr
+
+
+def test_a_run_from_python_with_a_prior_or_another_folder_of_modules_checks_everything(
+    planted: JoinedStudy,
+) -> None:
+    url, options = (
+        Home(Path("runs")).database,
+        check_options({"trials": 2, "rehearse": False}) | {"space": "mine.py"},
+    )
+    found = find_spent_run(url, options)
+    assert found is not None and found.study.name == "mine"
+    assert find_spent_run(url, options | {"prior": {"lr": (1e-3, 0.5)}}) is None
+    Path("mine.py").write_text(f"import sys\nsys.path.append('lib')\n{SPACE}")
+    os.utime("mine.py", (1e9, 1e9))
+    assert find_spent_run(url, options) is None
 
 
 def test_the_command_says_so_and_loads_neither_torch_nor_the_space(planted: JoinedStudy) -> None:
