@@ -52,7 +52,8 @@ def test_a_panel_is_written_for_each_photograph(bundle: Path, photos: Path, tune
 
 
 def test_a_mistyped_layer_is_one_line_and_exit_code_2(bundle: Path, tuner: Tuner) -> None:
-    done = tuner("explain", "best", "absent.jpg", "--layers", "x1,botleneck")
+    (bundle.parent / "broken.jpg").touch()
+    done = tuner("explain", "best", "broken.jpg", "--layers", "x1,botleneck")
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
     assert "tuner: the model has no layer 'botleneck'. Did you mean 'bottleneck'?" in done.stderr
     assert not (bundle.parent / "explanations").exists()

@@ -96,12 +96,29 @@ class Bundle:
 
     @overload
     def predict(  # type: ignore[overload-overlap]
-        self, images: ImageLike, *, max_pixels: int = MAX_PIXELS
+        self,
+        images: ImageLike,
+        *,
+        threshold: float | None = None,
+        probabilities: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> NDArray[Any]: ...
     @overload
-    def predict(self, images: Iterable[ImageLike], *, max_pixels: int = MAX_PIXELS) -> list[NDArray[Any]]: ...
     def predict(
-        self, images: ImageLike | Iterable[ImageLike], *, max_pixels: int = MAX_PIXELS
+        self,
+        images: Iterable[ImageLike],
+        *,
+        threshold: float | None = None,
+        probabilities: bool = False,
+        max_pixels: int = MAX_PIXELS,
+    ) -> list[NDArray[Any]]: ...
+    def predict(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        *,
+        threshold: float | None = None,
+        probabilities: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> NDArray[Any] | list[NDArray[Any]]:
         """Return the prediction for one image, or a list of predictions for a list of images.
 
@@ -113,12 +130,20 @@ class Bundle:
         - instance: an instance number for each pixel, 0 for the background, as large as the image.
         - classification: the probability of each class, float32, in the order of `classes`.
 
+        threshold: of a mask; the object is where its probability is above it. Default: 0.5.
+        probabilities: return those at each pixel instead, float32: of a mask (height, width), of a multiclass task
+            (classes, height, width).
         max_pixels: a file or PIL image of more pixels is refused, before it is decoded.
         """
+        from tuner.export.inputs import Wanted, check_wanted
+
+        wanted = Wanted(threshold, probabilities)
+        check_wanted(wanted, self.recipe)
+
         from tuner.export.predict import predict_pixels
 
         def predict_one(image: ImageLike) -> NDArray[Any]:
-            return predict_pixels(self.model, to_pixels(image), self.recipe.image_size, self.recipe.task)
+            return predict_pixels(self.model, to_pixels(image), self.recipe.image_size, self.recipe.task, wanted)
 
         with limit_pixels(max_pixels):
             return for_each(images, predict_one)

@@ -275,16 +275,19 @@ def explain(
     score: Score | None, out: str, sample: int | None, seed: int | None, split: str | None, data: str | None,
     layout: str | None, home: str, trust: bool, listing: bool,
 ) -> None:  # fmt: skip
-    """Draw heat maps (Grad-CAM) of the model's layers for each image.
+    """Draw heat maps (Grad-CAM) of the model's layers for each image, also those in folders.
+
+    The results of a folder have its subfolders. Images that cannot be read are named at the end, with exit code 2.
 
     \b
     Examples:
-      tuner explain best photos/*.jpg --layers x4,x6
+      tuner explain best photos --layers x4,x6
       tuner explain best --sample 10 --split test
     """
     from tuner.data.locate import check_exists
     from tuner.errors import escape
     from tuner.export.bundle import open_bundle
+    from tuner.export.inputs import find_images
 
     if listing:
         opened = open_bundle(bundle, trust)
@@ -305,14 +308,16 @@ def explain(
         raise click.BadParameter("no layer given; --list-layers lists them.", param_hint="'--layers'")
     opened = open_bundle(bundle, trust)
     check_exists(data)
+    files = [Path(image) for image in images]
+    if files:
+        find_images(files, Path(out))
 
-    from tuner.export import explain as explain_module
+    from tuner.export import explain as explain_module  # imports torch, which takes seconds
 
     if sample:
         random = explain_module.Sample(sample, seed or 0, split or "val", data, layout)
         lines = explain_module.explain_sample(opened, random, to_home(home), Path(out), chosen, name, score)
     else:
-        files = [Path(image) for image in images]
         lines = explain_module.explain_files(opened, files, Path(out), chosen, name, score)
     for line in lines:
         click.echo(line)

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from tuner.data.images import read_image, resize_image
+from tuner.data.images import resize_image
 from tuner.data.source import Image
 from tuner.errors import PartError, did_you_mean, format_names, writing
 from tuner.export.bundle import BundleLike, open_bundle
 from tuner.export.evaluate import check_sample, describe_shortage, open_split, place_recipe
 from tuner.export.gradcam import explain
-from tuner.export.inputs import unique_names
+from tuner.export.inputs import find_images, refuse_unread, unique_names
 from tuner.export.layers import choose_layers, layers_of
-from tuner.export.predict import check_images
+from tuner.export.predict import read_images
 from tuner.paths import Home
 from tuner.plots.grid import split_rows
 from tuner.plots.heatmaps import Cell, Explanation, Score, draw_cells, explanation_cells
@@ -60,15 +60,17 @@ def explain_files(
     name: str | None = None,
     score: Score | None = None,
 ) -> Iterator[str]:
-    """Write NAME_explanation.png for every image into `out`, and yield one line about each.
+    """Write NAME_explanation.png for every image, also those in folders, into `out`; yield one line about each.
 
-    `layers` and the class `name` are checked before any image is read.
+    `layers` and the class `name` are checked before any image is read. At the end, DataError names the images that
+    could not be read.
     """
     recipe, model, target = open_model(bundle, layers, name)
-    check_images(images)
-    for stem, path in zip(unique_names([Path(path.name) for path in images]), images, strict=True):
-        explanation, cells = explain_pixels(model, recipe, read_image(path), layers, target, score)
-        yield write_panel(out / f"{stem}_explanation.png", explanation, cells, recipe)
+    inputs, unread = find_images(images, out), list[str]()
+    for each, picture in read_images(inputs, unread):
+        explanation, cells = explain_pixels(model, recipe, picture, layers, target, score)
+        yield write_panel(out / f"{each.name}_explanation.png", explanation, cells, recipe)
+    refuse_unread(unread, inputs, out)
 
 
 def explain_sample(

@@ -1,4 +1,4 @@
-"""What `tuner predict` is given: images, folders, a threshold. It is checked before torch is imported."""
+"""What `tuner predict` and `explain` are given: images, folders, a threshold. Checked before torch is imported."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from itertools import count
 from pathlib import Path, PurePath
 
 from tuner.data.limits import SUFFIXES
-from tuner.errors import BundleError, DataError
-from tuner.recipe import Recipe
+from tuner.errors import BundleError, DataError, bullets, describe_value
+from tuner.recipe import Recipe, is_number
 from tuner.tasks import find_task
+from tuner.wording import pluralize
 
 THRESHOLD = 0.5
 CHOSEN = {  # what decides where there is no threshold
@@ -87,16 +88,27 @@ def unique_names(images: Sequence[PurePath]) -> Iterator[str]:
         yield name
 
 
+def refuse_unread(unread: Sequence[str], inputs: Sequence[InputImage], out: Path) -> None:
+    """Raise DataError that names the images which could not be read, if there are any."""
+    if unread:
+        rest = f"; the results of the others are in {out}" if len(unread) < len(inputs) else ""
+        raise DataError(
+            f"{len(unread)} of {pluralize(len(inputs), 'image')} cannot be read{rest}:{bullets(unread)}"
+        )
+
+
 def check_wanted(wanted: Wanted, recipe: Recipe) -> None:
-    """Raise BundleError for what predictions of the recipe's task do not have."""
-    targets = find_task(recipe.task).targets
-    if wanted.threshold is not None and targets != "masks":
+    """Raise BundleError for what predictions of the recipe's task do not have, and a threshold that cannot be."""
+    targets, threshold = find_task(recipe.task).targets, wanted.threshold
+    if threshold is not None and not (is_number(threshold) and 0 < threshold < 1):
+        raise BundleError(f"the threshold is {describe_value(threshold)}; a number between 0 and 1 is needed.")
+    if threshold is not None and targets != "masks":
         raise BundleError(
-            f"--threshold {wanted.threshold:g} is for masks of the task 'binary'. The bundle's task is "
-            f"'{recipe.task}': {CHOSEN[targets]}. Leave --threshold out."
+            f"a threshold, here {threshold:g}, is for masks of the task 'binary'. The bundle's task is "
+            f"'{recipe.task}': {CHOSEN[targets]}. Leave the threshold out."
         )
     if wanted.probabilities and targets == "instances":
         raise BundleError(
-            "--probabilities is for masks, label maps and classes. The bundle's task is 'instance': "
-            "instances.json has the score of each instance. Leave --probabilities out."
+            "probabilities are for masks, label maps and classes. The bundle's task is 'instance': "
+            "instances.json has the score of each instance. Leave them out."
         )

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from tuner.data.images import read_image, resize_image
 from tuner.data.instances import MAX_INSTANCES, Instances, Labels
 from tuner.data.source import Image
-from tuner.errors import BundleError, DataError, atomic_write, bullets, create_file, first_line, writing
+from tuner.errors import BundleError, DataError, atomic_write, create_file, first_line, writing
 from tuner.export.bundle import BundleLike, open_bundle
 from tuner.export.coco import CocoWriter, file_names
-from tuner.export.inputs import DEFAULT, THRESHOLD, InputImage, Wanted, check_wanted, find_images
+from tuner.export.inputs import DEFAULT, THRESHOLD, InputImage, Wanted, check_wanted, find_images, refuse_unread
 from tuner.export.layers import device_of
 from tuner.plots.overlays import instance_overlay, target_overlay
 from tuner.recipe import Recipe
@@ -58,11 +58,7 @@ def predict_files(
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
             yield from predict_all(model, recipe, chain([first], pictures), out, wanted, inputs)
-    if unread:
-        rest = f"; the results of the others are in {out}" if first else ""
-        raise DataError(
-            f"{len(unread)} of {pluralize(len(inputs), 'image')} cannot be read{rest}:{bullets(unread)}"
-        )
+    refuse_unread(unread, inputs, out)
 
 
 def read_images(inputs: Iterable[InputImage], unread: list[str]) -> Pictures:
@@ -90,7 +86,7 @@ def predict_all(
             place = out / each.name
             if targets == "masks":
                 shares = mask_probabilities(model, picture, recipe.image_size)
-                values = (shares > (THRESHOLD if wanted.threshold is None else wanted.threshold)).astype(np.uint8)
+                values = to_mask(shares, wanted.threshold)
                 file = save_picture(values * np.uint8(255), place, "_mask")
                 if wanted.probabilities:
                     save_picture(np.rint(shares * 65535).astype(np.uint16), place, "_probability")
@@ -113,10 +109,9 @@ def save_picture(values: NDArray[Any], place: Path, ending: str) -> Path:
 
 def save_probabilities(model: nn.Module, picture: Image, size: int, place: Path) -> None:
     """Write the probability of each class at each pixel: float16 (classes, height, width)."""
-    scores = [resize_to(score, picture) for score in compute_logits(model, picture, size, 3).cpu().numpy()]
-    shares = torch.from_numpy(np.stack(scores)).softmax(0).numpy().astype(np.float16)
+    shares = label_probabilities(model, picture, size)
     with create_file(place.with_name(f"{place.name}_probabilities.npy")) as beside:
-        np.save(beside, shares)
+        np.save(beside, shares.astype(np.float16))
 
 
 def predict_classes(model: nn.Module, recipe: Recipe, pictures: Pictures, table: Path) -> Iterator[str]:
@@ -161,18 +156,6 @@ def write_instances(found: Instances, picture: Image, out: Path, name: str) -> s
     return f"{file} ({pluralize(number, 'instance')}{more})"
 
 
-def check_images(images: list[Path]) -> None:
-    """Raise one DataError for all images that cannot be read, before anything is written.
-
-    Images are decoded again one by one later, because a folder of images may not fit in memory.
-    """
-    wrong: list[str] = []
-    for _ in read_images([InputImage(path, path.stem) for path in images], wrong):
-        pass
-    if wrong:
-        raise DataError(f"{len(wrong)} of {pluralize(len(images), 'image')} cannot be read:{bullets(wrong)}")
-
-
 Prediction = NDArray[np.uint8] | NDArray[np.float32] | Labels
 
 
@@ -181,9 +164,11 @@ def predict_image(model: nn.Module, path: str | Path, *, image_size: int, task: 
     return predict_pixels(model, read_image(Path(path)), image_size, task)
 
 
-def predict_pixels(model: nn.Module, picture: Image, image_size: int, task: str) -> Prediction:
+def predict_pixels(
+    model: nn.Module, picture: Image, image_size: int, task: str, wanted: Wanted = DEFAULT
+) -> Prediction:
     """Return a mask or a label map as large as the picture, of classes or of instances (numbers from 1), or the
-    probability of each class.
+    probability of each class. If probabilities are wanted, those of a mask or label map in place of it.
     """
     targets = find_task(task).targets
     if targets == "classes":
@@ -191,8 +176,10 @@ def predict_pixels(model: nn.Module, picture: Image, image_size: int, task: str)
     if targets == "instances":
         return find_instances(model, picture, image_size).labels
     if targets == "labels":
-        return predict_labels(model, picture, image_size)
-    return predict_mask(model, picture, image_size)
+        predict = label_probabilities if wanted.probabilities else predict_labels
+        return predict(model, picture, image_size)
+    shares = mask_probabilities(model, picture, image_size)
+    return shares if wanted.probabilities else to_mask(shares, wanted.threshold)
 
 
 @torch.inference_mode()
@@ -227,9 +214,9 @@ def find_instances(model: nn.Module, picture: Image, size: int) -> Instances:
     return found
 
 
-def predict_mask(model: nn.Module, picture: Image, size: int) -> Image:
-    """Return a mask of 0 and 1."""
-    return (mask_probabilities(model, picture, size) > THRESHOLD).astype(np.uint8)
+def to_mask(shares: NDArray[np.float32], threshold: float | None) -> Image:
+    """Return a mask of 1 where the probability is above the threshold."""
+    return (shares > (THRESHOLD if threshold is None else threshold)).astype(np.uint8)
 
 
 def mask_probabilities(model: nn.Module, picture: Image, size: int) -> NDArray[np.float32]:
@@ -239,6 +226,12 @@ def mask_probabilities(model: nn.Module, picture: Image, size: int) -> NDArray[n
 
 def resize_to(values: NDArray[np.float32], picture: Image) -> NDArray[np.float32]:
     return cv2.resize(values, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def label_probabilities(model: nn.Module, picture: Image, size: int) -> NDArray[np.float32]:
+    """Return the probability of each class at each pixel (classes, height, width)."""
+    scores = [resize_to(score, picture) for score in compute_logits(model, picture, size, 3).cpu().numpy()]
+    return torch.from_numpy(np.stack(scores)).softmax(0).numpy()
 
 
 def predict_labels(model: nn.Module, picture: Image, size: int) -> Image:

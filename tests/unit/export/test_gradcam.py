@@ -699,8 +699,8 @@ def test_a_model_without_gradients_is_refused_in_one_line(tmp_path: Path, toy_re
 def test_all_that_is_wrong_is_told_before_anything_is_written(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     images = [picture(tmp_path / "good.png"), tmp_path / "empty.png", tmp_path / "absent.png"]
-    with pytest.raises(DataError, match="2 of 3 images cannot be read"):
-        list(explain_files(bundle, images, tmp_path / "out"))
+    with pytest.raises(DataError, match="1 of 1 image cannot be read"):
+        list(explain_files(bundle, images[1:2], tmp_path / "out"))
     with pytest.raises(PartError, match="no layer 'x9'"):
         list(explain_files(bundle, images, tmp_path / "out", ["x9"]))
     with (bundle / "weights.safetensors").open("ab") as file:
@@ -708,6 +708,22 @@ def test_all_that_is_wrong_is_told_before_anything_is_written(bundle: Path, tmp_
     with pytest.raises(BundleError, match=r"altered: weights.safetensors"):
         list(explain_files(bundle, images, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_explained_and_a_broken_file_does_not_cancel_the_others(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "below").mkdir(parents=True)
+    (tmp_path / "photos" / "a.png").touch()
+    picture(tmp_path / "photos" / "b.png")
+    picture(tmp_path / "photos" / "below" / "b.png")
+    told = explain_files(bundle, [tmp_path / "photos"], tmp_path / "out", ["x2"])
+    assert [next(told).split(" ")[0] for _ in range(2)] == [
+        str(tmp_path / "out" / "b_explanation.png"),
+        str(tmp_path / "out" / "below" / "b_explanation.png"),
+    ]
+    with pytest.raises(
+        DataError, match=r"1 of 3 images cannot be read; the results of the others are in .*a\.png"
+    ):
+        next(told)
 
 
 def test_no_two_panels_have_one_name(bundle: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from helpers.made_studies import make_bundle
 from PIL import Image
 from pycocotools.coco import COCO
 
+import tuner
 from tuner.data.folder import folder
 from tuner.data.images import read_image, resize_image
 from tuner.data.instances import Instances, match_instances
@@ -186,20 +187,43 @@ def test_the_threshold_decides_what_a_mask_holds(bundle: Path, tmp_path: Path) -
         assert 0 < mask.mean() < 1
 
 
+def test_python_has_the_threshold_and_the_probabilities(
+    bundle: Path, tmp_path: Path, label_recipe: Recipe
+) -> None:
+    path = picture(tmp_path / "photo.png", (50, 70))
+    loaded = tuner.load_bundle(bundle)
+    shares = loaded.predict(path, probabilities=True)
+    assert shares.dtype == np.float32 and shares.shape == (70, 50)
+    middle = float(np.median(shares))
+    assert np.array_equal(loaded.predict(path), shares > 0.5)
+    (mask,) = loaded.predict([path], threshold=middle)
+    assert np.array_equal(mask, shares > middle) and 0 < mask.mean() < 1
+    for odd in (0, 1.0, float("nan"), "0.5", True):
+        with pytest.raises(BundleError, match=r"^the threshold is .*; a number between 0 and 1 is needed\.$"):
+            loaded.predict(path, threshold=odd)  # type: ignore[call-overload]
+    labels = tuner.load_bundle(make_bundle(label_recipe, tmp_path / "labels"))
+    of_classes = labels.predict(path, probabilities=True)
+    assert of_classes.shape == (len(label_recipe.classes), 70, 50)
+    assert np.allclose(of_classes.sum(0), 1, atol=1e-5)
+    assert np.array_equal(of_classes.argmax(0), labels.predict(path))
+    with pytest.raises(BundleError, match=r"a threshold, here 0\.3, is for masks of the task 'binary'"):
+        labels.predict(path, threshold=0.3)
+
+
 def test_what_a_task_does_not_have_is_refused(
     tmp_path: Path, label_recipe: Recipe, class_recipe: Recipe, toy_recipe: Recipe
 ) -> None:
     check_wanted(Wanted(0.3, probabilities=True), toy_recipe)
     check_wanted(Wanted(probabilities=True), class_recipe)  # which the table has in any case
     with pytest.raises(
-        BundleError, match=r"--threshold 0\.3 is for masks .* 'multiclass': each pixel gets its like"
+        BundleError, match=r"a threshold, here 0\.3, is for masks .* 'multiclass': each pixel gets its like"
     ):
         check_wanted(Wanted(0.3), label_recipe)
     with pytest.raises(
         BundleError, match=r"'classification': each image gets its likeliest class; classes\.csv has"
     ):
         check_wanted(Wanted(0.3), class_recipe)
-    with pytest.raises(BundleError, match=r"--probabilities is for masks, .* instances\.json has the score"):
+    with pytest.raises(BundleError, match=r"probabilities are for masks, .* instances\.json has the score"):
         check_wanted(Wanted(probabilities=True), replace(toy_recipe, task="instance"))
 
 
