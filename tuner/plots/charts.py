@@ -13,6 +13,7 @@ from tuner.plots.labels import shorten_names, spaced_labels
 
 SeriesKind = Literal["line", "points", "bars"]
 MANY_POINTS = 500
+LANES, GOLDEN = 0.7, 0.6180339887  # width of a category; multiples of the golden ratio are spread evenly
 LONGEST_NAME = 48  # characters of an entry of a legend
 LONGEST_CELL = 22  # of a row or column of a heat map, such as "0.00015 to 0.00056"
 ACROSS = 80  # characters that fit beside each other above parallel axes
@@ -136,6 +137,19 @@ class Chart:
     def is_dense(self) -> bool:
         """Return whether so many points are drawn that they must be small, and let others shine through."""
         return sum(len(series.x) for series in self.series if series.kind == "points") > MANY_POINTS
+
+    def places(self, at: int) -> list[float]:
+        """Return the x of a series as numbers: categories are 0, 1, 2 ...
+
+        Of many points, each series has a lane of its own in a category, so that none covers another.
+        """
+        series, indices = self.series[at], {name: place for place, name in enumerate(self.categories)}
+        x = [float(indices[one] if isinstance(one, str) else one) for one in series.x]
+        if not (self.categories and self.is_dense and series.kind == "points"):
+            return x
+        lane = LANES / len(self.series)
+        middle = lane * (at - (len(self.series) - 1) / 2)
+        return [place + middle + lane * 0.8 * (number * GOLDEN % 1 - 0.5) for number, place in enumerate(x)]
 
     @property
     def bar_width(self) -> float:

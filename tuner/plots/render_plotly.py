@@ -40,11 +40,13 @@ def plotly_figure(chart: Chart) -> Figure:
         figure.update_xaxes(tickvals=figure.data[0].x)
     if chart.parallel:
         figure.add_trace(parallel_trace(chart.parallel, chart.shade))
-    for series, colour, marker in chart.styled_series:
+    for number, (series, colour, marker) in enumerate(chart.styled_series):
         dots = {"symbol": SYMBOLS.get(marker, marker), "size": 7, "color": colour}
         if chart.is_dense:
             dots |= {"size": 4, "opacity": 0.6}
         trace = series_trace(series, colour, dots, chart)
+        if has_lanes(chart):
+            trace["x"] = chart.places(number)
         trace["name"] = escape_html(chart.short_names[series.name])
         figure.add_traces([*band_traces(series, colour), trace])
     for at, text in chart.marks:
@@ -75,7 +77,8 @@ def plotly_figure(chart: Chart) -> Figure:
     if names := chart.categories:
         shown = [names[at] for at in sorted(spaced_labels(len(names), MOST_LABELS))]
         short = [escape_html(chart.short_labels[name]) for name in shown]
-        figure.update_xaxes(tickvals=list(map(escape_html, shown)), ticktext=short)
+        places = list(map(names.index, shown)) if has_lanes(chart) else list(map(escape_html, shown))
+        figure.update_xaxes(tickvals=places, ticktext=short)
     if chart.is_empty:
         figure.update_xaxes(visible=False).update_yaxes(visible=False)
         note = escape_html(chart.note)
@@ -90,9 +93,14 @@ def legend_place(chart: Chart) -> dict[str, Any]:
 
 def axis_type(chart: Chart) -> str | None:
     """Return the type of the x axis; text is categorical, as plotly would read "256" as a number."""
-    if chart.heat or chart.categories:
+    if chart.heat or (chart.categories and not has_lanes(chart)):
         return "category"
     return "log" if chart.log_x else None
+
+
+def has_lanes(chart: Chart) -> bool:
+    """Return whether the points of a category are spread, which an axis of categories of plotly cannot show."""
+    return bool(chart.categories) and chart.is_dense
 
 
 def axis_range(between: tuple[float, float] | None, log: bool) -> list[float] | None:

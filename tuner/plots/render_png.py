@@ -103,11 +103,9 @@ def draw_chart(chart: Chart, axes: Axes) -> None:
         return draw_heat_map(chart.heat, axes, chart.short_labels)
     if chart.parallel:
         return draw_parallel(chart.parallel, axes, chart.shade)
-    places = {name: at for at, name in enumerate(chart.categories)}
-    for series, colour, marker in chart.styled_series:
-        xs = [places[x] if isinstance(x, str) else x for x in series.x]
+    for number, (series, colour, marker) in enumerate(chart.styled_series):
         label = escape_text(chart.short_names[series.name]) or None
-        draw_series(series, xs, axes, {"color": colour, "label": label}, MARKS[marker], chart)
+        draw_series(series, chart.places(number), axes, {"color": colour, "label": label}, MARKS[marker], chart)
     for at, text in chart.marks:
         axes.axvline(at, color=GREEN, linewidth=0.8, linestyle="--")
         axes.annotate(escape_text(text), (at, 0.02), xycoords=("data", "axes fraction"), fontsize=6, color=GREEN)

@@ -314,6 +314,18 @@ def test_long_choices_with_one_beginning_stay_apart_in_pictures() -> None:
     assert len(set(drawn.layout.xaxis.ticktext)) == 3
 
 
+def test_many_points_of_a_choice_have_a_lane_for_each_state() -> None:
+    """On one line, those drawn last covered all others."""
+    names = ["bce", "dice"] * 400
+    series = [Series(state, names, [0.5] * 800, "points") for state in ("finished", "pruned")]
+    finished, pruned = (plotly_figure(Chart("slice", "loss", "iou", series)).data[at].x for at in (0, 1))
+    for category in (0, 1):
+        left, right = ([x for x in some if abs(x - category) < 0.5] for some in (finished, pruned))
+        assert len(left) == len(right) == 400 and max(left) < min(right)
+    few = Chart("slice", "loss", "iou", [Series("", names[:8], [0.5] * 8, "points")])
+    assert list(plotly_figure(few).data[0].x) == names[:8] and few.places(0) == [0, 1] * 4
+
+
 def test_states_have_their_colours_and_markers_in_both_renderers(story: StudyData) -> None:
     history = by_name(make_figures(story))["history"]
     marks = {trace.name: (trace.marker.symbol, trace.marker.color) for trace in plotly_figure(history).data}
