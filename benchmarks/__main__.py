@@ -35,6 +35,7 @@ PARTS = (
         "many",
         "latency",
         "large",
+        "reporting",
         "rows",
         "storm",
         "paused_storm",

@@ -1,7 +1,7 @@
 """Make the pictures of the README: python docs/make_images.py [FOLDER]
 
-Needs tmux and Chromium. Without a folder, a small search on generated shapes runs in a terminal of 112 columns;
-with one, the dashboard and the report of the study in its runs/ are shown.
+Needs tmux and Chromium. Without a folder, a small search on generated shapes runs in a terminal of 112 columns and
+its epochs are drawn; with one, the dashboard and the report of the study in its runs/ are shown.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tuner.cli.sparklines import MARK
 IMAGES = Path(__file__).parent / "images"
 TUNER = f"{sys.executable} -m tuner.cli"
 COLUMNS, ROWS = 112, 18
-SEARCH = "run --space unet_k --data shapes --shrink 8 --shorten 3 --trials 16 --workers 2"
+SEARCH = "run --space unet_k --data shapes --shrink 8 --shorten 3 --trials 24 --workers 2"
 CHROMIUM = shutil.which("chromium") or "chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
@@ -40,8 +40,9 @@ def watch_a_search(folder: Path) -> str:
     try:
         while True:
             screen = tmux("capture-pane", "-ep")
-            score = 1000 * screen.count(MARK) + sum("\u2800" < character <= "\u28ff" for character in screen)
-            if score >= most and "pruning saved" in screen:
+            score = 1000 * screen.count(MARK) + 100 * ("best so far: -" not in screen)
+            score += 10 * sum("\u2800" < character <= "\u28ff" for character in screen)
+            if score >= most and "pruning saved" in screen and "no workers" not in screen:
                 best, most = screen, score
             time.sleep(0.5)
     except subprocess.CalledProcessError:  # the run has ended, and so has tmux
@@ -96,8 +97,8 @@ def shoot_report(page: Page, folder: Path) -> None:
     page.locator(".main-svg").first.wait_for()
     page.wait_for_timeout(4000)
     page.screenshot(path=IMAGES / "report.png")
-    page.get_by_role("heading", name="History and parameters").scroll_into_view_if_needed()
-    page.evaluate("window.scrollBy(0, 780)")
+    heading = page.get_by_role("heading", name="Parallel coordinates")
+    heading.evaluate("it => it.scrollIntoView({behavior: 'instant'})")
     page.wait_for_timeout(1000)
     page.screenshot(path=IMAGES / "report_plots.png")
 
@@ -107,7 +108,7 @@ def draw_epochs(folder: Path) -> None:
     figures = folder / "figures"
     made = [*TUNER.split(), "report", "--out", folder / "again.html", "--figures", figures]
     subprocess.run(made, cwd=folder, check=True)
-    shutil.copy(next(figures.glob("*-epochs.png")), IMAGES / "epochs.png")
+    shutil.copy(next(figures.glob("[0-9][0-9]-epochs.png")), IMAGES / "epochs.png")
 
 
 def main() -> None:
@@ -118,11 +119,12 @@ def main() -> None:
         screen = "" if given else watch_a_search(Path(place))
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 860})
-        if not given:
+        if given:
+            shoot_dashboard(page, given)
+            shoot_report(page, given)
+        else:
             shoot(page, as_svg(screen))
-        shoot_dashboard(page, given or Path(place))
-        shoot_report(page, given or Path(place))
-        draw_epochs(given or Path(place))
+            draw_epochs(Path(place))
         browser.close()
 
 
