@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 
 STORAGE_VARIABLE = '"$TUNER_STORAGE"'  # stands for a database URL with a password, which is never printed
 HOME_ONLY = ("data", "evaluate", "explain")  # commands that read no database
@@ -86,3 +88,9 @@ def start_hint(table: str | None = None) -> str:
     """Return how to begin where there is no study yet, with a table or with the example."""
     command = write_command("run", table=table) if table else write_command("run", space="unet_k", rehearse=True)
     return f"Start one with: {command}"
+
+
+def free_folder(name: str) -> str:
+    """Return the name of a folder that does not exist yet, to export into: 'best', or else 'best_2' and so on."""
+    names = chain([name], (f"{name}_{number}" for number in count(2)))
+    return next(each for each in names if not os.path.lexists(each))

@@ -229,7 +229,7 @@ def test_without_data_check_tells_why_run_would_stop(place: Path, monkeypatch: p
         (place / "tiny.py").write_text(space.replace(*change))
         check, run = call("check", "tiny.py"), call("run", "--space", "tiny.py")
         assert (check.exit_code, run.exit_code) == (0, 2) and "64 draws, all valid" in check.stdout
-        assert check.stdout.splitlines()[-1].startswith("tuner run would stop here: ") and words in check.stdout
+        assert check.stdout.splitlines()[-1].startswith("here tuner run would stop: ") and words in check.stdout
         assert words in run.stderr
     assert not list(place.rglob("*.db"))
 

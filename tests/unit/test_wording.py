@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.wording import count_of, format_seconds, format_time_of, pluralize
+from tuner.wording import count_of, format_seconds, format_time_of, free_folder, pluralize
 
 PACKAGE = Path(__file__).parent.parent.parent / "tuner"
 NEVER_ONE = ("number", "len(ended)", "recipe.validate_every", "active.deaths", "rung", "held", "batch",
@@ -54,3 +54,10 @@ def test_no_message_writes_a_plural_after_a_number_that_may_be_one() -> None:
         if match[1] not in NEVER_ONE
     ]
     assert not found, "use tuner.wording.pluralize:\n" + "\n".join(found)
+
+
+def test_a_folder_to_export_into_is_a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("best", "best_2", "best_3"):
+        assert free_folder("best") == name
+        Path(name).mkdir()

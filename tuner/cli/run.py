@@ -25,7 +25,7 @@ from tuner.cli.options import (
     table_option,
     worker_options,
 )
-from tuner.wording import count_of, format_seconds, pluralize, write_command
+from tuner.wording import count_of, format_seconds, free_folder, pluralize, write_command
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -112,8 +112,8 @@ def print_result(now: StudySummary, home: str, storage: str | None) -> None:
         verdict = judge_stored(now.study.goal, now.best)
         if verdict.sentence:
             click.echo(f"{verdict.sentence}; {verdict.remedy}")
-        command, more = ("best", {"export": "best"}) if verdict.is_usable else ("report", {})
-        click.echo(f"next: {write_command(command, study=name, **more)}")
+        export = write_command("best", study=name, export=free_folder("best"))
+        click.echo(f"next: {export if verdict.is_usable else write_command('report', study=name)}")
     engine = open_engine(storage, home)
     if none_meets := queries.explain_limits(engine, now):
         click.echo(none_meets)

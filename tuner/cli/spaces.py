@@ -98,7 +98,7 @@ def check(space: str | None, home: str, storage: str | None, data: str | None, *
     print_setup(setup)
     if obstacle:
         sentences = [line for line in str(obstacle).split("\n") if not line.startswith(BULLET)]
-        click.echo(f"tuner run would stop here: {' '.join(sentences)}")
+        click.echo(f"here tuner run would stop: {' '.join(sentences)}")
 
 
 def print_setup(setup: StudySetup) -> None:

@@ -23,7 +23,7 @@ from tuner.space.space import describe_parameter
 from tuner.study.format import format_paused
 from tuner.study.info import StudyInfo
 from tuner.study.verdict import Verdict
-from tuner.wording import format_seconds, pluralize, write_command
+from tuner.wording import format_seconds, free_folder, pluralize, write_command
 
 TIME_FIGURES = ("cost", "epochs", "failures")
 CURVE_FIGURES = ("curves", "by-choice")
@@ -77,7 +77,7 @@ def template_context(page: ReportData) -> dict[str, Any]:
         "certainty": certainty_section(page, certainty) if certainty else None,
         "front": front_table(study, chosen) if study.info.further and study.front else None,
         "front_figures": [figures[name] for name in fronts],
-        "pick_command": write_command("best", study=study.info.name, pick="knee", export="knee"),
+        "pick_command": write_command("best", study=study.info.name, pick="knee", export=free_folder("knee")),
         "advice": page.advice,
         "no_advice": describe_no_advice(study),
         "published": published_table(page.comparison) if page.comparison else None,
@@ -192,8 +192,9 @@ def best_section(page: ReportData, trial: TrialData) -> dict[str, Any]:
     """Return the variables of the section on the trial to ship."""
     use = []
     if trial is page.study.best and page.verdict.is_usable:
-        export = write_command("best", study=page.study.info.name, export="best")
-        use = [export, write_command("predict", "best", "photo.jpg", trust=needs_trust(trial))]
+        folder = free_folder("best")
+        export = write_command("best", study=page.study.info.name, export=folder)
+        use = [export, write_command("predict", folder, "photo.jpg", trust=needs_trust(trial))]
     return {
         "number": trial.number,
         "role": "the one to ship" if page.verdict.is_usable else "the best so far",
