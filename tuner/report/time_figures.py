@@ -12,7 +12,7 @@ from tuner.plots.scales import needs_log
 from tuner.report.study_data import StudyData, TrialData
 from tuner.report.study_figure import StudyFigure, empty_figure, state_series
 from tuner.study.trial_queries import OVER_LIMIT
-from tuner.wording import format_seconds
+from tuner.wording import format_seconds, pluralize
 
 MAX_BARS = 150  # of more trials, the bars are means of neighbours: the screen has no room for one of each
 
@@ -55,7 +55,8 @@ def plot_epochs(study: StudyData) -> StudyFigure:
     series.append(epoch_bars(name, BLUE, trained))
     title, size = "Epochs trained and planned", -(-(ended[-1].number + 1) // MAX_BARS)
     if size > 1:
-        series, says = merge_bars(series, size), f"{says} A bar is the mean of {size} trials in a row."
+        series = merge_bars(series, size)
+        says += f" A bar is the mean of {pluralize(size, 'trial')} in a row."
     return StudyFigure("epochs", Chart(title, "trial", "epochs", series), says)
 
 
