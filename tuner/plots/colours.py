@@ -13,7 +13,7 @@ Marker = Literal["circle", "triangle", "square", "cross", "diamond", "plus", "st
 BLUE, ORANGE, PURPLE, RED, GREEN = "#0072b2", "#e69f00", "#cc79a7", "#d55e00", "#009e73"
 GREY = "#8a94a6"
 # of series, such as the curves of several trials: none is near the colour of pruned, paused or failed trials
-PALETTE = (BLUE, "#7a462e", "#49cffc", "#a473ee", "#ab2f80", "#a86b61", "#532bc7", "#b1c4b4")
+PALETTE = (BLUE, "#a44c1d", "#48a260", "#a361fb", "#5b5c6e", "#db8afe", "#44d070", "#9eb6c0")
 MARKERS: tuple[Marker, ...] = ("circle", "square", "triangle", "diamond", "cross", "star", "plus", "pentagon")
 SHADES = ("#4f46e5", "#0a90e0", "#22c8e6")  # from low to high; readable on light and dark backgrounds
 HEAT = ("#f7fbff", "#c6dbef", "#6baed6")  # of heat maps, from low to high; INK can be read on all of them

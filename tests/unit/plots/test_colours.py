@@ -74,5 +74,11 @@ def test_states_and_series_differ_in_their_markers_too() -> None:
     assert len(set(MARKERS)) == len(MARKERS) == len(PALETTE)
 
 
+def test_lines_are_seen_on_light_and_dark_pages() -> None:
+    colours = [*PALETTE, *STATES, GREEN, *SHADES]
+    assert all(contrast(colour, page) > 1.8 for colour in colours for page in ("#ffffff", "#10141c"))
+    assert all(contrast(colour, "#10141c") > 2.7 for colour in colours)
+
+
 def test_texts_can_be_read_in_every_cell_of_a_heat_map() -> None:
     assert all(contrast(INK, colour) > 4.5 for colour in HEAT)
