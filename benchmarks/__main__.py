@@ -31,6 +31,7 @@ PARTS = (
         "search",
         "live",
         "warm",
+        "confirming",
         "instances",
         "many",
         "latency",

@@ -13,6 +13,7 @@ from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.goal import Goal, maximize
 from tuner.paths import Home
 from tuner.report.compare import GroupComparison, group_rows, text_rows
+from tuner.report.confirmation import assess_confirmation
 from tuner.report.dashboard import format_note
 from tuner.report.group_curves import group_trials, loss_curves
 from tuner.report.html import environment
@@ -21,7 +22,9 @@ from tuner.report.page import make_report
 from tuner.report.sections import ReportData, template_context
 from tuner.report.study_data import StudyData, TrialData
 from tuner.report.table_comparison import TableComparison
-from tuner.study.info import StudyInfo
+from tuner.report.trial_files import read_details
+from tuner.study.confirmations import CANDIDATE, LookAtTest
+from tuner.study.info import StudyInfo, StudyKind
 
 Kinds = dict[str, dict[str, Any]]
 LR: Kinds = {"lr": {"kind": "float", "log": True, "low": 1e-5, "high": 1e-1}}
@@ -36,6 +39,7 @@ class PlantedStudy:
     study: StudyData
     files: Mapping[int, Mapping[str, bytes]]
     published: tuple[TableComparison | None, str] = (None, "")
+    looks: Sequence[LookAtTest] = ()  # of a confirmation, at the test split
 
     def say(self, folder: Path) -> str:
         """Return all texts on it: the report, the names in its plots, the note, and groups of trials compared."""
@@ -43,7 +47,10 @@ class PlantedStudy:
         for number, files in self.files.items():
             for name, content in files.items():
                 (home.artifacts / f"{number}-{name}").write_bytes(content)
-        page = make_report(self.study, TrialArtifacts(home), self.published)
+        artifacts, confirmation = TrialArtifacts(home), None
+        if self.study.info.kind is StudyKind.CONFIRMATION:
+            confirmation = assess_confirmation(self.study, lambda one: read_details(one, artifacts), self.looks)
+        page = make_report(self.study, artifacts, self.published, confirmation=confirmation)
         return "\n".join([*read_page(page), *name_series(page), *compare_by_params(page.study)])
 
 
@@ -95,6 +102,7 @@ def plant(
     num_trials: int | None = None,
     mixed: Sequence[str] = (),
     published: tuple[TableComparison | None, str] = (None, ""),
+    looks: Sequence[LookAtTest] = (),
     **info: Any,
 ) -> PlantedStudy:
     """Return a study of these trials, numbered from 0."""
@@ -105,7 +113,27 @@ def plant(
     )
     about: dict[str, Any] = {"name": "s", "space": "s", "goal": maximize("iou"), "data": "shapes"} | info
     study = StudyData(StudyInfo(**about), num_trials, numbered, kinds, tuple(mixed))
-    return PlantedStudy(study, files, published)
+    return PlantedStudy(study, files, published, looks)
+
+
+def confirm(
+    runs: Mapping[str, Sequence[float]],
+    searched: Mapping[str, float] | None = None,
+    scores: Mapping[str, Sequence[Sequence[float]]] | None = None,
+    goal: Goal | None = None,
+    looks: Sequence[LookAtTest] = (),
+) -> PlantedStudy:
+    """Return a confirmation with a run for each value of a candidate; `scores` has those of its images by run."""
+    goal = goal or maximize("iou")
+    trials, files = [], {}
+    for name, values in runs.items():
+        for repeat, value in enumerate(values, start=1):
+            if scores:
+                files[len(trials)] = scored(scores[name][repeat - 1], "image_iou")
+            notes = {CANDIDATE: {"name": name, "searched": (searched or {}).get(name)}, "repeat": repeat}
+            trials.append(run(value, {"lr": len(name)}, notes=notes, goal=goal))
+    about = {"name": "s-confirmed", "kind": StudyKind.CONFIRMATION, "subject": "s", "goal": goal}
+    return plant(*trials, files=files, looks=looks, **about)
 
 
 def scored(

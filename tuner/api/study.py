@@ -182,19 +182,26 @@ class Study:
     ) -> Bundle:
         """Write the model of the best trial as a bundle, a folder that needs no database, and return it.
 
-        `pick` chooses another: the number of a trial, "knee" for the knee of the front of several goals, the best
-        of the front by weights of goals such as "iou:2,params:1", or the best of those that meet conditions such
-        as "params<2e6". `trial` is the number of any trial, also of a paused one. An existing folder is replaced
-        only if it is a bundle and with `force`. StudyError if no trial is complete, `pick` chooses none, or the
-        trial has no weights.
+        After `tuner confirm` it is the best run of the confirmed winner. `pick` chooses another: the number of a
+        trial, "knee" for the knee of the front of several goals, the best of the front by weights of goals such as
+        "iou:2,params:1", or the best of those that meet conditions such as "params<2e6". `trial` is the number of
+        any trial, also of a paused one. An existing folder is replaced only if it is a bundle and with `force`.
+        StudyError if no trial is complete, `pick` chooses none, or the trial has no weights.
         """
         from tuner.artifacts.attempts import open_attempts
-        from tuner.export.best_trial import check_exportable, find_best, find_trial
+        from tuner.artifacts.optuna_store import open_trial_artifacts
+        from tuner.export.best_trial import check_exportable, find_best, find_shipped, find_trial
         from tuner.export.bundle import export_bundle
 
         folder = to_path("path", path)
-        if trial is None:
-            best = find_best(self._engine, self.name, None if pick is None else str(pick))
+        if trial is None and pick is None:
+            best = find_shipped(
+                self._engine,
+                self.name,
+                lambda info: open_trial_artifacts(open_attempts(self._home, info.artifacts)),
+            )
+        elif trial is None:
+            best = find_best(self._engine, self.name, str(pick))
         elif pick is not None:
             raise StudyError("give trial=N or pick=..., not both: each chooses a trial.")
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from tuner.cli.common import CommandGroup
+from tuner.cli.confirm import confirm
 from tuner.cli.control import budget, init, pause, resume, stop, workers
 from tuner.cli.dashboard import dashboard
 from tuner.cli.data import data_command
@@ -37,7 +38,7 @@ def main() -> None:
 
 
 for commands in (  # in the order of --help
-    (run, extend, status, decisions, workers, stop, pause, resume, budget),
+    (run, confirm, extend, status, decisions, workers, stop, pause, resume, budget),
     (best, trials_command, show, report, compare, table, evaluate, predict, explain, dashboard),
     (spaces, check, data_command, parts_command, init),
 ):

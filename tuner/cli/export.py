@@ -61,6 +61,7 @@ def best(
 ) -> None:  # fmt: skip
     """Show the best trial; export its model as a bundle, a folder that needs no database.
 
+    After tuner confirm it is the best run of the confirmed winner; --trial and --pick choose out of the search.
     With several goals it is the best by the first one, and the front is shown: the trials than which no other is
     better in all goals. --pick chooses another.
 
@@ -71,20 +72,28 @@ def best(
       tuner best --pick 'iou:2,params:1'
       tuner best --trial 3 --export third
     """
-    from tuner.export.best_trial import check_exportable, find_best, find_trial
+    from tuner.artifacts.attempts import open_attempts
+    from tuner.artifacts.optuna_store import open_trial_artifacts
+    from tuner.export.best_trial import check_exportable, find_best, find_shipped, find_trial
 
     if number is not None and pick is not None:
         raise click.UsageError("give --trial N or --pick, not both: each chooses a trial.")
-    engine = open_engine(storage, home)
-    found = find_best(engine, study, pick) if number is None else find_trial(engine, study, number)
+    engine, place = open_engine(storage, home), to_home(home)
+    if number is not None:
+        found = find_trial(engine, study, number)
+    elif pick is not None:
+        found = find_best(engine, study, pick)
+    else:
+        found = find_shipped(
+            engine, study, lambda info: open_trial_artifacts(open_attempts(place, artifacts or info.artifacts))
+        )
     if folder:
         check_exportable(found)
-        from tuner.artifacts.attempts import open_attempts
         from tuner.export.bundle import export_bundle, predict_command
         from tuner.paths import expand_path
         from tuner.recipe import Recipe
 
-        attempts = open_attempts(to_home(home), artifacts or found.study.artifacts)
+        attempts = open_attempts(place, artifacts or found.study.artifacts)
         export_bundle(found, found.fetch_files(attempts), expand_path(folder), force)
     if as_json:
         return echo_json(found.to_json() | ({"exported": folder} if folder else {}))
@@ -92,7 +101,13 @@ def best(
         f"{found.study.name}: trial {found.trial.number}, {found.study.goal.metric} {found.trial.value:.4f}"
     )
     chosen = f"picked by {printable(found.pick, 80)} out" if found.pick else "best"
-    if found.state:
+    if found.confirmation:
+        from tuner.report.confirmation import describe_confirmation
+
+        click.echo(f"  the best run of what tuner confirm trained again; {found.study.subject} is the search")
+        for sentence in describe_confirmation(found.confirmation):
+            click.echo(f"  {sentence}")
+    elif found.state:
         rank = f"better than {found.beaten} of {pluralize(found.finished, 'finished trial')}"
         click.echo(f"  {found.state}\n  {rank}, {found.failed} failed")
     else:

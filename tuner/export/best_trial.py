@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Engine
 
 from tuner.artifacts.attempts import AttemptFiles
 from tuner.errors import StudyError
 from tuner.paths import Run, attempt_of
-from tuner.study import epoch_queries, front, queries, trial_queries, trial_rows
+from tuner.study import confirmations, epoch_queries, front, queries, trial_queries, trial_rows
 from tuner.study.front import FrontTrial
 from tuner.study.info import StudyInfo
 from tuner.study.trial_queries import OPEN, TrialInfo
@@ -19,6 +19,10 @@ from tuner.study.verdict import Verdict, judge_stored
 from tuner.wording import write_command
 
 HAVE_WEIGHTS = ("--state", "complete", "--state", "paused")  # of `tuner trials`
+
+if TYPE_CHECKING:
+    from tuner.artifacts.optuna_store import TrialArtifacts
+    from tuner.report.confirmation import Confirmation
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class BestTrial:
     front: tuple[FrontTrial, ...] = ()  # with several goals
     pick: str = ""  # how it was chosen, if not as the best
     state: str = ""  # what became of it, such as "finished after 3 of 3 epochs", if its number was given
+    confirmation: Confirmation | None = None  # of which it is the best run of the winner
 
     @property
     def verdict(self) -> Verdict:
@@ -64,6 +69,7 @@ class BestTrial:
             "verdict": self.verdict.to_json(),
             "made_with": self.trial.attrs.get("made_with", {}),
             **({"state": self.state} if self.state else {}),
+            **({"confirmed": self.confirmation.to_json()} if self.confirmation else {}),
             **({"values": dict(self.values)} if self.values else {}),
             **({"front": [{"trial": each.number, **each.values} for each in self.front]} if self.front else {}),
         }
@@ -103,6 +109,19 @@ def find_best(engine: Engine, name: str | None, pick: str | None = None) -> Best
         front=tuple(front.select_front(complete, info.goals)) if info.further else (),
         pick=pick or "",
     )
+
+
+def find_shipped(engine: Engine, name: str | None, artifacts: Callable[[StudyInfo], TrialArtifacts]) -> BestTrial:
+    """Return the trial to ship: the best run of the confirmed winner, else the best trial of the search."""
+    info = queries.find_study(engine, name)
+    if confirming := confirmations.find_confirmation(engine, info):
+        from tuner.report.confirmation import read_confirmation
+
+        found = read_confirmation(engine, confirming, artifacts(confirming))
+        if found and found.is_confirmed:
+            run = find_trial(engine, confirming.name, found.best_run)
+            return replace(run, pick="", state="", confirmation=found)
+    return find_best(engine, name)
 
 
 def find_trial(engine: Engine, name: str | None, number: int) -> BestTrial:

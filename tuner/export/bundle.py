@@ -265,7 +265,11 @@ def make_card(best: BestTrial, there: Collection[str] = (), name: str = "best") 
     of = f"{pluralize(best.finished, 'trial')} ({best.failed} failed)"
     rank = f"""It is {place} of {of} and beat {best.beaten} of them.
 The best of many trials is partly luck: expect a little {worse} on new images."""
-    if best.state:
+    if best.confirmation:
+        from tuner.report.confirmation import describe_confirmation
+
+        rank = "\n".join(describe_confirmation(best.confirmation))
+    elif best.state:
         rank = f"""It was chosen by its number: {best.state}.
 It is better than {best.beaten} of {pluralize(best.finished, "finished trial")} ({best.failed} failed)."""
     if missed := best.verdict.sentence:

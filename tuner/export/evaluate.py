@@ -22,7 +22,7 @@ from tuner.registry import Range
 from tuner.tasks import find_task
 from tuner.train.memory import MicroBatches, fail_trial_on_oom
 from tuner.train.precision import device_name, find_device
-from tuner.train.validation import load_trainer, make_batches, validate
+from tuner.train.validation import evaluate, load_trainer, make_batches, validate
 from tuner.wording import pluralize
 
 log = logging.getLogger("tuner")
@@ -86,6 +86,20 @@ def evaluate_bundle(
             pictures = collect_pictures(scored, trainer, batches, opened.facts["epoch"], sample, seed)
             write_evaluation(out, result, pictures, {"bundle": str(opened.folder), "seed": seed})
     return result
+
+
+def score_on_test(recipe: Recipe, weights: Path, home: Home) -> dict[str, float] | None:
+    """Return the metrics of weights on the test split of their recipe's dataset; None if it has none."""
+    with progress_bar(f"reading {Path(recipe.data.name).name}") as progress:
+        provider = DataProvider(home.make().cache, DEFAULT_GB, lambda state: progress)
+        data = provider.get_test_data(recipe)
+    if data is None:
+        return None
+    batches = MicroBatches(home.micro_batches)
+    with progress_bar("scoring"):
+        return evaluate(
+            recipe, data, weights, find_device(), batches, lambda: provider.get_data(recipe).shares()
+        ).scores()
 
 
 def place_recipe(recipe: Recipe, data: str | None, layout: str | None = None) -> Recipe:

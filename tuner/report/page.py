@@ -11,6 +11,7 @@ from tuner.errors import TunerError
 from tuner.report import sections
 from tuner.report.advice import give_advice
 from tuner.report.certainty import assess_certainty, read_top_details
+from tuner.report.confirmation import Confirmation, read_confirmation
 from tuner.report.figures import make_figures
 from tuner.report.html import check_output, render_page, safe_file_name
 from tuner.report.importance import param_importances
@@ -28,8 +29,8 @@ NUM_OTHERS = 2  # next best trials whose predictions are shown
 
 def read_report(engine: Engine, info: StudyInfo, artifacts: TrialArtifacts) -> ReportData:
     """Read all data of a page."""
-    published = compare_published(engine, info)
-    return make_report(read_study(engine, info), artifacts, published, describe_space(info))
+    published, confirmation = compare_published(engine, info), read_confirmation(engine, info, artifacts)
+    return make_report(read_study(engine, info), artifacts, published, describe_space(info), confirmation)
 
 
 def make_report(
@@ -37,6 +38,7 @@ def make_report(
     artifacts: TrialArtifacts,
     published: tuple[TableComparison | None, str] = (None, ""),
     about: str = "",
+    confirmation: Confirmation | None = None,
 ) -> ReportData:
     """Return all data of a page on a study; `published` is what `compare_published` returns."""
     certainty = assess_certainty(study, read_top_details(study, artifacts))
@@ -59,6 +61,7 @@ def make_report(
         pictures=[load_picture(chosen, name, artifacts, study.metric) for name in names] if chosen else [],
         others=[load_picture(trial, "predictions.png", artifacts) for trial in others],
         verdict=verdict,
+        confirmation=confirmation,
     )
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from tuner.goal import describe_limits
 from tuner.recipe import Recipe
+from tuner.report import confirmation
 from tuner.report.advice import Advice, extend_command, recipe_to_space, run_command
 from tuner.report.certainty import SURE, Certainty, describe_certainty, format_share
+from tuner.report.confirmation import Confirmation, describe_confirmation
 from tuner.report.figures import FRONT
 from tuner.report.resampling import DRAWS
 from tuner.report.study_data import StudyData, TrialData, finite, format_param, join_numbers
@@ -48,6 +50,7 @@ class ReportData:
     pictures: Sequence[TrialPicture]  # of the chosen trial
     others: Sequence[TrialPicture]  # predictions of the next best trials
     verdict: Verdict = Verdict()  # what the chosen trial does not find
+    confirmation: Confirmation | None = None  # of its best trials, with fresh seeds
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def template_context(page: ReportData) -> dict[str, Any]:
     return {
         "info": study.info,
         "states": count_states(study),
-        "headline": page.verdict.headline(chosen.number) if chosen else "",
+        "confirmed": confirmed_section(page.confirmation) if page.confirmation else None,
+        "headline": describe_headline(page, chosen) if chosen else "",
         "headline_facts": headline_facts(study, certainty, chosen) if certainty and chosen else [],
         "search_facts": search_facts(study, page.about),
         "parameters": parameter_table(study),
@@ -90,6 +94,38 @@ def template_context(page: ReportData) -> dict[str, Any]:
         "trials": trial_table(study, chosen, page.verdict.is_usable),
         "run_command": run_command(study),
     }
+
+
+def confirmed_section(found: Confirmation) -> dict[str, Any]:
+    """Return what `tuner confirm` found, its candidates as a table, and the command that exports the winner."""
+    rows = [
+        (
+            one.name,
+            ", ".join(f"{name} {format_param(value)}" for name, value in one.params.items()) or "–",
+            format_number(one.searched),
+            *(f"{value:.4f}" for value in one.values),
+            *[""] * (found.seeds - len(one.values)),
+            format_number(one.mean),
+        )
+        for one in found.candidates
+    ]
+    seeds = [f"seed {number}" for number in range(1, found.seeds + 1)]
+    caption = (
+        f"Candidates and their {found.metric} with fresh seeds; one that could no longer win got no further seed."
+    )
+    return {
+        "headline": confirmation.describe_headline(found),
+        "says": " ".join(describe_confirmation(found)),
+        "table": Table(caption, ("candidate", "parameters", "in the search", *seeds, "mean"), rows, 0),
+        "command": write_command("best", study=found.study.subject, export="best"),
+    }
+
+
+def describe_headline(page: ReportData, chosen: TrialData) -> str:
+    """Return whether to use the chosen trial; once others are confirmed, that it is the best of the search."""
+    if page.confirmation and page.confirmation.is_confirmed:
+        return f"By the values of {page.study.info.name} alone, trial {chosen.number} is the best."
+    return page.verdict.headline(chosen.number)
 
 
 def describe_no_advice(study: StudyData) -> str:

@@ -58,8 +58,12 @@ def choose_recipe(space: Space | None, info: StudyInfo, trial: optuna.Trial) -> 
         recipe = redraw(trial.study, trial, lambda drawn: suggest_recipe(space, drawn), info.each)
     recipe = replace(recipe, weights=resolve_weights(recipe.weights, trial.study.study_name))
     origin = ("repeat", trial.user_attrs["repeat"]) if "repeat" in trial.user_attrs else (trial.number,)
-    seeded = replace(recipe, seed=hash_seed(info.seed, trial.study.study_name, *origin))
-    scored = seeded.with_metrics([goal.metric for goal in info.goals])
+    return fit_to_study(replace(recipe, seed=hash_seed(info.seed, trial.study.study_name, *origin)), info)
+
+
+def fit_to_study(recipe: Recipe, info: StudyInfo) -> Recipe:
+    """Return a recipe of the space on the data of a study, with its metrics and in its size."""
+    scored = recipe.with_metrics([goal.metric for goal in info.goals])
     placed = swap_data(scored, info.data, info.split, info.layout)
     return rehearse(placed) if info.rehearsal else reduce_size(placed, info.shrink, info.shorten)
 

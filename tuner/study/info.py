@@ -18,6 +18,7 @@ class StudyKind(StrEnum):
     SEARCH = "search"  # drawn by the sampler
     TABLE = "table"  # the rows of a published table
     EXTENSION = "extension"  # trials of an earlier study, trained for more epochs
+    CONFIRMATION = "confirmation"  # the best trials of an earlier study, trained again with other seeds
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class StudyInfo:
     seed: int = 0
     parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
     kind: StudyKind = StudyKind.SEARCH
-    subject: str = ""  # the table, or the study that was extended
+    subject: str = ""  # the table, or the study that was extended or confirmed
     shrink: int = 1  # image size and widths are divided by this,
     shorten: int = 1  # epochs by this
     split: str = "stable"  # how datasets without a validation split are divided; new studies: "exact"
@@ -112,9 +113,9 @@ class StudyInfo:
 
     @property
     def source(self) -> str:
-        """Where the trials come from: 'search', 'table NAME' or 'extension of NAME'."""
-        if self.kind is StudyKind.EXTENSION:
-            return f"extension of {self.subject}"
+        """Where the trials come from: 'search', 'table NAME', 'extension of NAME' or 'confirmation of NAME'."""
+        if self.kind in (StudyKind.EXTENSION, StudyKind.CONFIRMATION):
+            return f"{self.kind} of {self.subject}"
         return f"{self.kind} {self.subject}".strip()
 
     @property

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from helpers.sentences import Sentence, Subject
 from helpers.sentences.certainty import CERTAINTY
+from helpers.sentences.confirmation import CONFIRMATION
 from helpers.source_sentences import find_sentences
 
-FILES = {"certainty.py", "resampling.py"}
-TABLE: tuple[Sentence, ...] = (*CERTAINTY,)
+FILES = {"certainty.py", "confirmation.py", "resampling.py"}
+TABLE: tuple[Sentence, ...] = (*CERTAINTY, *CONFIRMATION)
 SAID: dict[int, str] = {}  # all that is said of a subject, by its id
 
 
