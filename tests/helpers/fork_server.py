@@ -31,6 +31,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psutil
+
 from helpers.generated_images import draw_once, draw_shapes, limit_shapes
 from helpers.optuna_revisions import load_once, prepared_bytes
 from tuner.fleet.fork_server import (
@@ -41,6 +43,7 @@ from tuner.fleet.fork_server import (
     Order,
     apply_order,
     exit_process,
+    is_cuda_lost,
     serve,
     set_name,
     set_stdio,
@@ -231,6 +234,8 @@ def main() -> None:
     draw_shapes()
     load_once()
     prepared_bytes()
+    assert psutil.Process().num_threads() == 1, "an import has started a thread: forks would lack it"
+    assert not is_cuda_lost(), "an import has asked for CUDA devices: no fork could use them"
     chart = Chart("", "", "", [Series("", [0.0], [0.0], "points"), Series("", [0.0], [0.0])])
     plotly_figure(chart)  # plotly loads its schema with the first figure
     for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers import fork_server as tests_fork_server
 from helpers.command_line import wait_for
 
 from tuner.errors import FleetError
@@ -23,9 +24,12 @@ from tuner.paths import Home
 pytestmark = pytest.mark.skipif(not fork_server.AVAILABLE, reason="workers fork on Linux only")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
-    """The server that `tuner run` starts."""
+@pytest.fixture(scope="module", params=["of the tests", pytest.param("of tuner run", marks=pytest.mark.slow)])
+def server(request: pytest.FixtureRequest) -> Iterator[ForkServer]:
+    """The server from which all tests fork; the one that `tuner run` starts must import everything first."""
+    if request.param == "of the tests":
+        yield tests_fork_server.server()
+        return
     started = start_server()
     assert started
     yield started
@@ -63,12 +67,10 @@ def test_the_server_has_one_thread_and_its_forks_may_use_a_gpu(
     server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = fork(server, tmp_path)  # the server answers after its imports
-    assert server.process and psutil.Process(server.process.pid).num_threads() == 1
+    assert server.process is None or psutil.Process(server.process.pid).num_threads() == 1
     process = psutil.Process(worker.pid)
     wait_for(lambda: process.cwd() == str(tmp_path) and process.status() == psutil.STATUS_SLEEPING)
-    assert process.cmdline()[-1] == "tuner.fleet.fork_server", (
-        "an import asked for CUDA devices: workers start anew"
-    )
+    assert process.cmdline()[-1].endswith(".fork_server"), "an import asked for CUDA devices: workers start anew"
     worker.kill()
     worker.wait()
     close(worker)
