@@ -96,7 +96,8 @@ def repeat_option(ctx: click.Context, param: click.Parameter, value: str | None)
     """Repeat the option, if it was typed, in the commands that are printed until this one ends."""
     name = str(param.name)
     if value is not None and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-        ctx.with_resource(repeat_options(**{name: value if name == "home" else hide_url(value)}))
+        typed = {name: value if name == "home" else hide_url(value)}
+        ctx.find_root().with_resource(repeat_options(**typed))  # that of a command is not closed on a usage error
     return value
 
 

@@ -91,6 +91,12 @@ def test_the_typed_home_and_storage_are_printed_until_the_command_ends(
     assert write_command("status") == "tuner status"
 
 
+def test_what_a_mistyped_command_had_is_not_repeated_by_the_next_one() -> None:
+    done = CliRunner().invoke(main, ["trials", "--home", "h", "--absent"])
+    assert done.exit_code == 2 and "No such option" in done.output
+    assert write_command("status") == "tuner status"
+
+
 def test_options_that_are_given_are_not_repeated() -> None:
     with repeat_options(home="h", storage="s"):
         assert write_command("stop", storage="t") == "tuner stop --storage t --home h"
