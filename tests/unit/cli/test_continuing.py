@@ -92,8 +92,8 @@ def test_the_typed_home_and_storage_are_printed_until_the_command_ends(
 
 
 def test_what_a_mistyped_command_had_is_not_repeated_by_the_next_one() -> None:
-    done = CliRunner().invoke(main, ["trials", "--home", "h", "--absent"])
-    assert done.exit_code == 2 and "No such option" in done.output
+    done = CliRunner().invoke(main, ["budget", "--home", "h", "--hours", "x"])
+    assert done.exit_code == 2 and "not a finite number" in done.output
     assert write_command("status") == "tuner status"
 
 
