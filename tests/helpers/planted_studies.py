@@ -166,7 +166,10 @@ def name_series(page: ReportData) -> list[str]:
     charts = [figure.chart for figure in page.figures]
     charts.append(loss_curves(page.study.trials, [f"trial {one.number}" for one in page.study.trials]))
     series = [one.name for chart in charts for one in chart.series]
-    return [*(text for chart in charts for text in (chart.title, chart.x, chart.y, chart.note)), *series]
+    return [
+        *(text for chart in charts for text in (chart.title, chart.x, chart.y, chart.shade, chart.note)),
+        *series,
+    ]
 
 
 def compare_by_params(study: StudyData) -> list[str]:

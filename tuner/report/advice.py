@@ -12,7 +12,7 @@ from tuner.errors import FailureKind
 from tuner.goal import Goal
 from tuner.recipe import Part, Recipe, Stage
 from tuner.report.certainty import Certainty
-from tuner.report.importance import Importances
+from tuner.report.importance import Importances, join_words
 from tuner.report.study_data import StudyData, TrialData, finite, format_param
 from tuner.report.time_figures import group_failures
 from tuner.study.info import StudyInfo
@@ -240,7 +240,9 @@ def advise_on_importance(study: StudyData, best: TrialData, importances: Importa
     for one in importances.shares:
         if not one.is_told and one.high < NEGLIGIBLE and one.name in best.params:
             value = best.params[one.name]
-            why = f"by itself it explains at most {one.high:.0%} of the differences between the trials (95 %)"
+            why = f"it explains at most {one.high:.0%} of the differences between the trials (95 %)"
+            if told := [other.name for other in importances.told]:
+                why = f"beyond {join_words(told)}, {why}"
             yield Advice(
                 f"Fix {one.name} at {format_param(value)} and search less", why, f"{one.name} = {value!r}"
             )

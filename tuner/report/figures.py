@@ -32,7 +32,7 @@ from tuner.report.study_figure import (
     state_series,
 )
 from tuner.report.time_figures import plot_cost, plot_epochs, plot_failures
-from tuner.wording import pluralize
+from tuner.wording import count_of, pluralize
 
 MAX_CURVES = 5  # trials whose curves are drawn
 MAX_LINES = 400  # trials of parallel coordinates
@@ -94,8 +94,9 @@ def plot_front(study: StudyData, goal: Goal) -> StudyFigure:
     values = [t.values[goal.metric] for t in (*front, *others)]
     is_log = min(values) > 0 and max(values) > LOG_FROM * min(values)
     best = "largest" if study.maximizes else "smallest"
+    share = count_of(len(front), len(front) + len(others), "finished trial")
     says = (
-        f"The front has {len(front)} of {len(front) + len(others)} finished trials: no other is better in all of "
+        f"The front has {share}: no other is better in all of "
         f"{study.info.goal_text}. The {best} {study.metric} is that of trial {study.front[0].number}."
     )
     log_y = needs_log(study.metric, [y for one in shown for y in one.y])
@@ -217,7 +218,9 @@ def plot_slice(study: StudyData, name: str) -> StudyFigure:
             series.append(slice_points(study, name, some, state, label))
     says = "No trial has finished yet."
     if study.best:
-        says = f"The best trial has {name} = {format_param(study.best.params.get(name))}."
+        has = name in study.best.params
+        says = f"The best trial has {name} = {format_param(study.best.params[name])}." if has else ""
+        says = says or f"The best trial was drawn without {name}."
     if pruned:
         says += " Pruned trials are shown as far as they came, so their values are not final."
     log_x = is_number and study.is_log(name)
@@ -249,7 +252,7 @@ def plot_contour(study: StudyData, order: Sequence[str]) -> StudyFigure:
     """Plot the mean value in each cell of the two most important parameters; cells without trials are empty."""
     names = study.common_params(order)[:2]
     if len(names) < 2 or len(study.finished) < FEWEST:
-        reason = f"two varied parameters and {FEWEST} finished trials are needed"
+        reason = f"{FEWEST} finished trials, and two varied parameters that all of them have, are needed"
         return empty_figure("contour", "Two parameters at once", reason)
     across, down = group_into_cells(study, names[0]), list(reversed(group_into_cells(study, names[1])))
     values: list[list[float | None]] = []

@@ -118,10 +118,13 @@ def group_curves(groups: TrialGroups, metric: str, title: str = "") -> Chart:
         if one := mean_series(f"{label}, not finished", early, add_split(metric)):
             lines.append(replace(one, colour=colour, dashed=True, low=(), high=()))
             has_early = True
-    note = "Mean of each group; the band is one standard deviation of its trials."
+    many = len(groups) > MOST_GROUPS
+    note = f"Mean of each of the first {MOST_GROUPS} of {len(groups)} groups" if many else "Mean of each group"
+    note += "; the band is one standard deviation of its trials." if any(one.low for one in lines) else "."
     note += " Dashed: pruned and other trials that did not finish, as far as they came." if has_early else ""
     chart = metric_chart(title or metric_title(metric), metric, lines, note)
-    return replace(chart, note=f"{note} Bands are cut off at the lowest value.") if chart.log_y else chart
+    is_cut = any(list(shown.low) != list(one.low) for shown, one in zip(chart.series, lines, strict=False))
+    return replace(chart, note=f"{note} Bands are cut off at the lowest value.") if is_cut else chart
 
 
 def mean_series(label: str, trials: Iterable[TrialData], name: str) -> Series | None:

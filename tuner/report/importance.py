@@ -72,6 +72,9 @@ def param_importances(study: StudyData, metric: str = "") -> Importances:
         return replace(
             none, reason=why if any(trial.params for trial in trials) else "the trials have no parameters"
         )
+    if len({value for _, value in counted}) == 1:
+        same = f"all {Importances((), (), finished, pruned).count} have the same {metric or study.metric}"
+        return Importances((), (), finished, pruned, f"{same}, so there are no differences to explain")
     shares, rivals = explain_variance(np.array([value for _, value in counted]), columns)
     return Importances(tuple(shares), tuple(rivals), finished, pruned)
 

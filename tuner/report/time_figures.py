@@ -42,7 +42,10 @@ def plot_epochs(study: StudyData) -> StudyFigure:
         return empty_figure("epochs", "Epochs", "no ended trial says how many epochs it was to have")
     saved = sum(trial.left for trial in ended if trial.state == "PRUNED")
     total = sum(trial.trained + trial.left for trial in ended)
-    says = f"Pruning saved {saved} of {total} planned epochs ({saved / total:.0%})."
+    spent = sum(trial.trained for trial in ended)
+    says = f"{spent} of {total} planned epochs were trained; no trial was pruned."
+    if any(trial.state == "PRUNED" for trial in ended):
+        says = f"Pruning saved {saved} of {total} planned epochs ({saved / total:.0%})."
     series = [epoch_bars("planned", GREY, [(trial, trial.trained + trial.left) for trial in ended])]
     trained, name = [(trial, trial.trained) for trial in ended], "trained"
     if paused := [trial for trial in ended if trial.first_pause is not None]:

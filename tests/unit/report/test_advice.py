@@ -130,7 +130,7 @@ def test_what_surely_does_not_matter_is_fixed() -> None:
     loss, k = Share("loss", 0.0, 0.0, 0.06, 0.0, False), Share("k", 0.0, 0.0, 0.2, 0.0, False)
     (fix,) = given(*ENOUGH, shares=(lr, loss, k))
     assert fix.what == "Fix loss at bce and search less" and fix.command == "loss = 'bce'"
-    assert fix.why == "by itself it explains at most 6% of the differences between the trials (95 %)"
+    assert fix.why == "beyond lr, it explains at most 6% of the differences between the trials (95 %)"
     assert given(*ENOUGH, shares=(lr, loss), kind=StudyKind.TABLE, subject="t") == []
 
 

@@ -8,10 +8,15 @@ import pytest
 from helpers.sentences import Sentence, Subject
 from helpers.sentences.certainty import CERTAINTY
 from helpers.sentences.confirmation import CONFIRMATION
+from helpers.sentences.figures import FIGURES
+from helpers.sentences.importance import IMPORTANCE
 from helpers.source_sentences import find_sentences
 
-FILES = {"certainty.py", "confirmation.py", "resampling.py"}
-TABLE: tuple[Sentence, ...] = (*CERTAINTY, *CONFIRMATION)
+FILES = {
+    "certainty.py", "confirmation.py", "resampling.py",
+    "figures.py", "group_curves.py", "importance.py", "study_figure.py", "time_figures.py", "variance.py",
+}  # fmt: skip
+TABLE: tuple[Sentence, ...] = (*CERTAINTY, *CONFIRMATION, *FIGURES, *IMPORTANCE)
 SAID: dict[int, str] = {}  # all that is said of a subject, by its id
 
 
