@@ -1,16 +1,16 @@
 """Analysis of variance: which of several parameters explain the differences between values, and how surely.
 
-A parameter counts if its share of the variance is larger than in 95 % of the draws in which the values are
-shuffled over the trials, taking the largest share of all parameters in each draw. Few trials have few orders:
-there, also one counts that is beyond 95 % of its own shares and whose F test gives less than 0.1 %. Parameters
-that count are added one by one, the largest share first, each with what the earlier ones leave; so parameters
-that varied together are not counted twice.
+A parameter counts if it explains more than in 95 % of the draws in which the values are shuffled over the trials,
+taking the parameter that explains most in each draw (the method of Westfall and Young, by the probability of an F
+test). Parameters that count are added one by one, the largest share first, each with what the earlier ones leave;
+so parameters that varied together are not counted twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import permutations
 from math import factorial
 
@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.05  # chance that of parameters without effect any is said to have one
-F_LEVEL = 0.001  # of the F test
+TIE = 1e-9  # of the variance: shares that differ by less are equal
 SURE = 0.95  # of the draws in which the first parameter must be ahead of another
 DRAWS, FEWEST_DRAWS, MOST_NUMBERS = 999, 199, 2_000_000  # of a resampling; fewer draws of many values
-MOST_PERMUTED = 5040  # permutations that are all tried
+MOST_PERMUTED = 40_320  # permutations that are all tried: those of eight
 NEGLIGIBLE = 1e-12
 Matrix = NDArray[np.float64]
 
@@ -67,10 +67,9 @@ def explain_variance(values: Matrix, columns: Mapping[str, Matrix]) -> tuple[lis
         rest = [Effect(one.name, one.alone, orthonormal(remove(one.alone.T, used).T)) for one in rest]
         left = remove(centred[None], used)
         shares = [float(adjusted_shares(left, one.beyond, used.shape[1])[0]) for one in rest]
-        first = int(np.argmax(shares))
-        if not is_beyond_chance(left[0], rest, first, used, order):
+        if not (found := find_beyond_chance(left[0], rest, used, order)):
             break
-        told.append(rest.pop(first))
+        told.append(rest.pop(max(found, key=shares.__getitem__)))
     return summarize_effects(centred, told, rest)
 
 
@@ -103,6 +102,7 @@ def adjusted_shares(rows: Matrix, basis: Matrix, used: int) -> Matrix:
     return np.where(total > NEGLIGIBLE, 1 - (1 - explained) * free / left, 0.0)
 
 
+@lru_cache(maxsize=1)
 def permuted_orders(number: int) -> NDArray[np.int64]:
     """Return all orders of a few values, else random ones; the first is the given order. Reproducible."""
     if number < 13 and factorial(number) <= MOST_PERMUTED:
@@ -116,30 +116,30 @@ def count_draws(number: int) -> int:
     return max(FEWEST_DRAWS, min(DRAWS, MOST_NUMBERS // number))
 
 
-def is_beyond_chance(left: Matrix, effects: list[Effect], at: int, used: Matrix, order: NDArray[np.int64]) -> bool:
-    """Return whether chance alone would rarely give a share as large as that of the effect at index `at`."""
+def find_beyond_chance(left: Matrix, effects: list[Effect], used: Matrix, order: NDArray[np.int64]) -> list[int]:
+    """Return the indices of the effects that chance alone would rarely equal by any of them.
+
+    Equal shares of a number and of many choices say different things, so an F test's probability is compared.
+    """
     if float(left @ left) <= NEGLIGIBLE:
-        return False
+        return []
     shuffled = remove(left[order], used)  # the first row as it is
-    shares = np.array([adjusted_shares(shuffled, one.beyond, used.shape[1]) for one in effects])
-    found = float(shares[at, 0])
-    if found <= 0:
-        return False
-    if float(np.mean(shares.max(axis=0) >= found - 1e-9)) <= LEVEL:
-        return True
-    is_rare = float(np.mean(shares[at] >= found - 1e-9)) <= LEVEL
-    return is_rare and f_test(left, effects[at].beyond, used.shape[1]) <= F_LEVEL
+    found = np.array([f_test(shuffled[:1], one.beyond, used.shape[1])[0] for one in effects])
+    least = np.array([f_test(shuffled, one.beyond, used.shape[1], TIE) for one in effects]).min(axis=0)
+    return [at for at, chance in enumerate(found) if chance < 1 and float(np.mean(least <= chance)) <= LEVEL]
 
 
-def f_test(left: Matrix, basis: Matrix, used: int) -> float:
-    """Return the probability that normal noise explains as much as a basis does."""
+def f_test(rows: Matrix, basis: Matrix, used: int, more: float = 0.0) -> Matrix:
+    """Return the probability that normal noise explains as much of each row, and `more`, as a basis does."""
     from scipy.special import fdtrc
 
     size = basis.shape[1]
-    free = len(left) - 1 - used - size
-    explained = float(((left @ basis) ** 2).sum())
-    noise = max(float(left @ left) - explained, NEGLIGIBLE)
-    return float(fdtrc(size, free, explained / size / (noise / free)))
+    free = rows.shape[1] - 1 - used - size
+    if free < 1 or not size:
+        return np.ones(len(rows))
+    total = np.maximum((rows * rows).sum(axis=1), NEGLIGIBLE)
+    explained = np.clip(((rows @ basis) ** 2).sum(axis=1) / total + more, 0.0, 1 - NEGLIGIBLE)
+    return np.asarray(fdtrc(size, free, explained / (1 - explained) * free / size), np.float64)
 
 
 def summarize_effects(centred: Matrix, told: list[Effect], rest: list[Effect]) -> tuple[list[Share], list[str]]:

@@ -57,17 +57,17 @@ def effect_of(params: Params) -> np.ndarray:
     return np.array([LOSSES.index(one["loss"]) - 1.0 for one in params])
 
 
-def test_a_loss_that_decides_is_found_in_seven_trials() -> None:
-    """Two trials with bce failed, five with dice did not: 99 % of the variance lies between the losses."""
-    params = draw(np.random.default_rng(5), 7)
+def test_a_loss_that_decides_is_found_in_eight_trials() -> None:
+    """Two trials with bce failed, six with dice did not: 99 % of the variance lies between the losses."""
+    params = draw(np.random.default_rng(5), 8)
     for at, one in enumerate(params):
         one["loss"] = "bce" if at in (1, 4) else "dice"
-    values = [0.33, 0.0, 0.35, 0.36, 0.0, 0.38, 0.39]
+    values = [0.33, 0.0, 0.35, 0.36, 0.0, 0.38, 0.39, 0.37]
     found = planted(values, params)
     text = describe_importance(found)
-    assert text.startswith("loss matters most: it explains 99% (") and "of 7 finished trials" in text
-    assert text.endswith("Of lr and k no effect can be told from chance.")
-    bce, dice = [0.0, 0.0], [0.33, 0.35, 0.36, 0.38, 0.39]
+    assert text.startswith("loss matters most: it explains 99% (") and "of 8 finished trials" in text
+    assert text.endswith("Of k and lr no effect can be told from chance.")
+    bce, dice = [0.0, 0.0], [0.33, 0.35, 0.36, 0.38, 0.39, 0.37]
     assert f_oneway(bce, dice).pvalue < 1e-4
 
 
@@ -95,18 +95,73 @@ def test_a_power_that_decides_is_found_on_its_scale(shape: str) -> None:
     assert describe_importance(found).startswith("lr matters most: it explains 9")
 
 
-@pytest.mark.parametrize("number", [6, 12, 40])
-def test_noise_alone_is_hardly_ever_called_a_cause(number: int) -> None:
-    """At most 5 % of the studies; heavy tails are those of trials that fail by chance."""
-    rng, told = np.random.default_rng(number), 0
-    for at in range(60):
-        values = rng.normal(size=number) if at % 2 else -1.0 * (rng.random(number) < 0.2)
-        found = planted(values, draw(rng, number))
-        told += bool(found.told)
+def draw_kinds(rng: np.random.Generator, number: int) -> dict[str, dict[str, Any]]:
+    """Return parameters of mixed kinds: powers, numbers, whole numbers and choices, of few values and of many."""
+    kinds: list[dict[str, Any]] = [
+        {"kind": "float", "log": True, "low": 1e-5, "high": 1e-1},
+        {"kind": "float", "log": False, "low": 0.0, "high": 1.0},
+        {"kind": "int", "low": 1, "high": int(rng.choice([4, 8, 64]))},
+        {"kind": "categorical", "choices": [f"c{at}" for at in range(int(rng.choice([2, 3, 6])))]},
+    ]
+    return {f"p{at}": kinds[int(rng.integers(4))] for at in range(number)}
+
+
+def draw_param(rng: np.random.Generator, kind: dict[str, Any]) -> Any:
+    if kind["kind"] == "categorical":
+        return kind["choices"][int(rng.integers(len(kind["choices"])))]
+    if kind["kind"] == "int":
+        return int(rng.integers(kind["low"], kind["high"] + 1))
+    if kind["log"]:
+        return float(np.exp(rng.uniform(np.log(kind["low"]), np.log(kind["high"]))))
+    return float(rng.uniform(kind["low"], kind["high"]))
+
+
+def draw_noise(rng: np.random.Generator, number: int) -> np.ndarray:
+    """Return values that no parameter has an effect on: normal, skewed, or as of trials that fail by chance."""
+    fails = rng.random(number) < 0.2
+    kinds = [
+        rng.normal(0.6, 0.05, number),
+        0.9 - 0.1 * rng.exponential(size=number),
+        0.6 - 0.5 * fails,
+        0.6 - 0.5 * fails + 0.02 * rng.normal(size=number),
+    ]
+    return kinds[int(rng.integers(4))]
+
+
+def draw_noise_study(rng: np.random.Generator) -> StudyData:
+    """Return a study of 8 to 60 trials whose parameters have no effect; half of the studies prune trials."""
+    number, is_pruned = int(rng.choice([8, 12, 30, 60], p=[0.1, 0.3, 0.3, 0.3])), rng.random() < 0.5
+    kinds, values, trials = draw_kinds(rng, int(rng.choice([3, 6]))), draw_noise(rng, number), list[TrialData]()
+    for at, value in enumerate(values):
+        curve = value - 0.3 * np.exp(-np.arange(1, 11) / 3) + 0.01 * rng.normal(size=10)
+        is_early = is_pruned and at > 3 and curve[2] < np.median([one.epochs[2]["val_iou"] for one in trials])
+        epochs = tuple(
+            {"epoch": epoch, "seconds": 1.0, "val_iou": float(score)}
+            for epoch, score in enumerate(curve[:3] if is_early else curve, start=1)
+        )
+        best = max(epochs, key=lambda row: row["val_iou"])
+        result = {"result": {"best_epoch": best["epoch"], "best_value": best["val_iou"]}}
+        state, final = ("PRUNED", None) if is_early else ("COMPLETE", best["val_iou"])
+        params = {name: draw_param(rng, kind) for name, kind in kinds.items()}
+        trials.append(TrialData(at, state, final, params, result, epochs=epochs))
+    return StudyData(StudyInfo("s", "s", maximize("iou"), "shapes"), None, tuple(trials), kinds)
+
+
+@pytest.mark.parametrize(("studies", "most"), [(120, 15), pytest.param(300, 30, marks=pytest.mark.slow)])
+def test_noise_alone_is_hardly_ever_called_a_cause(studies: int, most: int) -> None:
+    """In 5 % of the studies: a rule with that chance stays within the bounds in 999 of 1000 series.
+
+    Of 9,600 such studies, 150 of each number of trials, number of parameters and kind of noise, with and without
+    pruned trials, 4.75 % named a parameter. With LEVEL = 0.2, these 120 and 300 studies exceed the bounds.
+    """
+    rng, told, pruned = np.random.default_rng(11), 0, 0
+    for _ in range(studies):
+        found = param_importances(draw_noise_study(rng))
+        told, pruned = told + bool(found.told), pruned + bool(found.pruned)
         if not found.told:
             text = describe_importance(found)
-            assert text.startswith(f"From {number} finished trials no parameter") and "most" not in text
-    assert told <= 6  # three are expected of 60 at most
+            assert text.startswith(f"From {found.count} no parameter can be told to matter") and "most" not in text
+    assert 0 < pruned < studies and told <= most
 
 
 def test_parameters_that_varied_together_are_not_told_apart() -> None:
