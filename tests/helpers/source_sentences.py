@@ -14,18 +14,15 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "tuner"
 ERRORS = {"StudyError", "BundleError", "FilesError", "ArtifactNotFound"}  # what commands print, and end
-CARD = {"make_card", "describe_code", "describe_pictures", "PICTURE_CAPTIONS", "INSTANCE_CAPTIONS", "USAGE"}
 FILLED = "{}"
 
 
 def find_sentences() -> dict[str, str]:
     """Return each text that the report can say with the place of the source where it stands first."""
     found: dict[str, str] = {}
-    for path in (*sorted((PACKAGE / "report").glob("*.py")), PACKAGE / "study" / "verdict.py"):
+    others = (PACKAGE / "study" / "verdict.py", PACKAGE / "export" / "card.py")
+    for path in (*sorted((PACKAGE / "report").glob("*.py")), *others):
         collect(found, path.name, python_texts(ast.parse(path.read_text(encoding="utf-8"))))
-    bundle = ast.parse((PACKAGE / "export" / "bundle.py").read_text(encoding="utf-8"))
-    parts = [node for node in bundle.body if CARD & names_of(node)]
-    collect(found, "bundle.py", (text for part in parts for text in python_texts(part)))
     for path in sorted((PACKAGE / "report" / "templates").glob("*.html")):
         collect(found, path.name, template_texts(path.read_text(encoding="utf-8")))
     return found
@@ -42,14 +39,6 @@ def is_sentence(line: str) -> bool:
     words = len(re.findall(r"[^\W\d_]+", line.replace(FILLED, " ")))
     is_long = words >= 2 and words + line.count(FILLED) >= 3
     return is_long and " " in line.strip() and not line.strip().startswith("tuner ")
-
-
-def names_of(node: ast.stmt) -> set[str]:
-    """Return the names that a statement of a module defines."""
-    if isinstance(node, ast.FunctionDef):
-        return {node.name}
-    targets = node.targets if isinstance(node, ast.Assign) else []
-    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def python_texts(node: ast.AST) -> Iterator[str]:

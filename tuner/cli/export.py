@@ -89,7 +89,8 @@ def best(
         )
     if folder:
         check_exportable(found)
-        from tuner.export.bundle import export_bundle, predict_command
+        from tuner.export.bundle import export_bundle
+        from tuner.export.card import predict_command
         from tuner.paths import expand_path
         from tuner.recipe import Recipe
 

@@ -21,40 +21,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tuner.artifacts.own_code import load_code, read_own_code, write_code
 from tuner.errors import BundleError, FilesError, StudyError, format_names, printable, writing
+from tuner.export.card import make_card
 from tuner.export.manifest import CODE, MANIFEST, VERSION, WEIGHTS
 from tuner.export.manifest import verify_bundle as verify_bundle
 from tuner.paths import Run, expand_path, format_json, hash_file, read_bytes, read_json
 from tuner.recipe import Recipe, is_number, is_whole_number
 from tuner.registry.own_modules import find_own_file, own_sources, search_in, working_folder
-from tuner.tasks import find_task
-from tuner.wording import pluralize, write_command
 
 if TYPE_CHECKING:
     from torch import nn
 
     from tuner.export.best_trial import BestTrial
 
-PICTURE_CAPTIONS = {
-    "predictions.png": "The worst, median, best and random validation images: ground truth, prediction, errors.",
-    "strip.png": "The prediction of one validation image after every epoch.",
-    "curves.png": "Every metric over the epochs. Training that rises while validation falls is overfitting.",
-    "quality.png": "Which classes are confused, the trade-off between recall and false alarms, and calibration: "
-    "on the dashed line, probabilities are as stated.",
-    "explanation.png": "Where the model looks: the warmer the colour, the more a place raised the score.",
-}
-INSTANCE_CAPTIONS = {
-    "predictions.png": "The worst, median, best and random validation images: a true instance and its prediction "
-    "have the same colour. In the errors, striped instances were merged with a neighbour or split.",
-    "quality.png": "Recall at stricter IoU thresholds, the trade-off between recall and false alarms, and "
-    "predicted against true counts: on the dashed line they are equal.",
-}
 log = logging.getLogger("tuner")
-USAGE = {
-    "masks": 'mask = bundle.predict("photo.jpg")  # 0 and 1, as large as the photo',
-    "labels": 'labels = bundle.predict("photo.jpg")  # a class number for each pixel',
-    "instances": 'labels = bundle.predict("photo.jpg")  # an instance number for each pixel, 0 for the background',
-    "classes": 'shares = bundle.predict("photo.jpg")  # the probability of each class',
-}
 
 
 def export_bundle(best: BestTrial, run: Run, folder: Path, force: bool) -> Path:
@@ -242,95 +221,3 @@ def read_recipe(folder: BundleLike, trust: bool = False) -> Recipe:
 def load_model(folder: BundleLike, trust: bool = False) -> nn.Module:
     """Return the trained model of a bundle in eval mode: normalized float images in, logits out."""
     return open_bundle(folder, trust).load_model()
-
-
-def make_card(best: BestTrial, there: Collection[str] = (), name: str = "best") -> str:
-    """Return the model card: what the model is, its data, its metrics and how to use it.
-
-    `there` are the names of the files beside it, to show the pictures among them; `name` is that of the bundle.
-    """
-    from tuner.study.format import format_metrics_table
-
-    recipe = Recipe.from_json(best.trial.attrs["recipe"])
-    task, made = find_task(recipe.task), best.trial.attrs.get("made_with", {})
-    chosen = "\n".join(f"| {name} | {value} |" for name, value in best.trial.params.items())
-    names = ", ".join(recipe.classes)
-    classes = f"\nIts classes, in the order of their numbers: {names}.\n" if names else ""
-    toy = "\n**This is a rehearsal**: small sizes on generated data. Its metrics mean nothing for real data.\n"
-    own = recipe.own_names
-    place = "the best"
-    if best.study.further or best.pick:
-        place = f"picked by `{best.pick or best.study.goal}` as one"
-    worse = "less" if best.study.goal.direction == "maximize" else "more"
-    of = f"{pluralize(best.finished, 'trial')} ({best.failed} failed)"
-    rank = f"""It is {place} of {of} and beat {best.beaten} of them.
-The best of many trials is partly luck: expect a little {worse} on new images."""
-    if best.confirmation:
-        from tuner.report.confirmation import describe_confirmation
-
-        rank = "\n".join(describe_confirmation(best.confirmation))
-    elif best.state:
-        rank = f"""It was chosen by its number: {best.state}.
-It is better than {best.beaten} of {pluralize(best.finished, "finished trial")} ({best.failed} failed)."""
-    if missed := best.verdict.sentence:
-        rank += f"\nOf the validation images, {missed}."
-    return f"""# {recipe.model} for {recipe.data.name}
-{toy if best.study.rehearsal else ""}
-Trial {best.trial.number} of the study `{best.study.name}` (space `{best.study.space}`, goal: {best.study.goal}).
-{rank}
-
-## Parameters
-| parameter | value |
-|---|---|
-{chosen}
-
-## Metrics at epoch {best.epoch} of {recipe.epochs}
-{format_metrics_table(best.metrics)}
-
-Data: `{made.get("data")}`, {made.get("train_images")} training and {made.get("val_images")} validation images,
-content hash `{made.get("data_hash")}`. Images are resized to {recipe.image_size} x {recipe.image_size} pixels.
-
-{describe_pictures(there, task.has_instances)}
-## Usage
-On the command line, beside this folder, which needs nothing else (here it is named `{name}`):
-
-    {predict_command(name, recipe, "photo.jpg")}
-
-In Python:
-
-```python
-import tuner
-
-bundle = tuner.load_bundle({name!r}{", trust=True" * bool(own)})
-{USAGE[task.targets]}
-bundle.explain("photo.jpg").save("explanation.png")  # where the model looks
-bundle.model  # the torch.nn.Module
-```
-{classes}{describe_code(own, made)}
-Made with tuner {made.get("tuner")}, torch {made.get("torch")}, python {made.get("python")},
-commit {made.get("commit") or "unknown"}.
-The whole recipe is in `recipe.json`, every epoch in `history.csv`.
-"""
-
-
-def predict_command(bundle: str, recipe: Recipe, images: str) -> str:
-    """Return the command that predicts images with a bundle, with --trust if it has parts of the user's own."""
-    return write_command("predict", bundle, images, trust=bool(recipe.own_names))
-
-
-def describe_code(own: Collection[str], made: Mapping[str, Any]) -> str:
-    """Return what the card says of parts of the user's own and their packages, "" if there are none."""
-    packages, editable = made.get("packages", {}), made.get("editable", {})
-    names = ", ".join(f"`{name}`" for name in own)
-    where = "Their source is in `code/`, if they are not of installed packages; it runs only with --trust."
-    sources = {name: f" (editable, hash of its source `{digest}`)" for name, digest in editable.items()}
-    versions = ", ".join(f"{name} {version}{sources.get(name, '')}" for name, version in packages.items())
-    installed = f" Of installed packages: {versions}." if packages else ""
-    return f"\nNot of tuner: {names}. {where}{installed}\n" if own else ""
-
-
-def describe_pictures(there: Collection[str], of_instances: bool = False) -> str:
-    """Return Markdown that shows each picture with its caption."""
-    texts = PICTURE_CAPTIONS | (INSTANCE_CAPTIONS if of_instances else {})
-    shown = (f"![{name}]({name})\n\n{text}\n" for name, text in texts.items() if name in there)
-    return "\n".join(shown)

@@ -16,6 +16,7 @@ from helpers.made_studies import make_best, make_bundle, make_run
 from tuner.errors import BundleError, FilesError, PartError, StudyError
 from tuner.export import bundle as bundles
 from tuner.export.bundle import export_bundle, load_model, read_recipe, verify_bundle
+from tuner.export.card import make_card
 from tuner.export.manifest import REQUIRED_FILES
 from tuner.goal import minimize
 from tuner.recipe import Recipe, use
@@ -78,14 +79,14 @@ def test_the_card_tells_a_stranger_everything(bundle: Path) -> None:
 def test_the_card_of_a_rehearsal_says_so(tmp_path: Path, toy_recipe: Recipe) -> None:
     best = make_best(toy_recipe)
     rehearsed = replace(best, study=replace(best.study, rehearsal=True))
-    assert "This is a rehearsal" in bundles.make_card(rehearsed)
+    assert "This is a rehearsal" in make_card(rehearsed)
 
 
 def test_a_winner_by_the_least_is_expected_to_have_a_little_more(toy_recipe: Recipe) -> None:
     best = make_best(toy_recipe)
-    assert "expect a little less on new images" in bundles.make_card(best)
+    assert "expect a little less on new images" in make_card(best)
     least = replace(best, study=replace(best.study, goal=minimize("loss")))
-    assert "expect a little more on new images" in bundles.make_card(least)
+    assert "expect a little more on new images" in make_card(least)
 
 
 def test_the_example_in_the_card_works(bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

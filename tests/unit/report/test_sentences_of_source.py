@@ -6,17 +6,23 @@ from pathlib import Path
 
 import pytest
 from helpers.sentences import Sentence, Subject
+from helpers.sentences.card import CARD
 from helpers.sentences.certainty import CERTAINTY
 from helpers.sentences.confirmation import CONFIRMATION
 from helpers.sentences.figures import FIGURES
 from helpers.sentences.importance import IMPORTANCE
+from helpers.sentences.pictures import PICTURES
+from helpers.sentences.verdict import VERDICT
 from helpers.source_sentences import find_sentences
 
 FILES = {
     "certainty.py", "confirmation.py", "resampling.py",
     "figures.py", "group_curves.py", "importance.py", "study_figure.py", "time_figures.py", "variance.py",
+    "card.py", "page.py", "trial_files.py", "verdict.py",
 }  # fmt: skip
-TABLE: tuple[Sentence, ...] = (*CERTAINTY, *CONFIRMATION, *FIGURES, *IMPORTANCE)
+TABLE: tuple[Sentence, ...] = (
+    *CARD, *CERTAINTY, *CONFIRMATION, *FIGURES, *IMPORTANCE, *PICTURES, *VERDICT,
+)  # fmt: skip
 SAID: dict[int, str] = {}  # all that is said of a subject, by its id
 
 
