@@ -284,9 +284,8 @@ def format_share(part: float) -> str:
 
 
 def describe_certainty(certainty: Certainty) -> list[str]:
-    """Return the conclusions for the reader, one sentence each."""
+    """Return how certain the choice of the best trial is, one sentence each."""
     return [
-        f"Ship trial {certainty.ship}.",
         *describe_rivals(certainty),
         *describe_interval(certainty),
         *describe_seeds(certainty),

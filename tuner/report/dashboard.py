@@ -129,7 +129,7 @@ def format_note(
     if certainty is None:
         lines.append("No trial has finished with a value yet, so there is nothing to ship.")
     else:
-        _, *more = describe_certainty(certainty)
+        more = describe_certainty(certainty)
         lines.append(f"**{escape_markdown(verdict.headline(certainty.ship))}** " + escape_markdown(" ".join(more)))
         if certainty.missing:
             lines += ["", *(f"- Not known: {escape_markdown(line)}." for line in certainty.missing)]

@@ -106,8 +106,6 @@ CERTAINTY = (
         "trials {} have the same parameters{}", UNFINISHED, TWO, "trials 1 and 2 have the same parameters; after"
     ),
     Sentence("fewer than two of them were trained to the end", UNFINISHED, REPEATED),
-    Sentence("Ship trial {}.", TWO, NOTHING, "Ship trial 0."),
-    Sentence("Ship trial {}.", CHEAPER, NOTHING, "Ship trial 1."),
     Sentence(
         "the {} of the validation images",
         TIED_IMAGES,
