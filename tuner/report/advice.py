@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -26,8 +25,7 @@ NEGLIGIBLE = 0.1  # share of the differences: a parameter that surely explains l
 RISEN = 1.05  # times the least validation loss
 FREQUENT = 0.1  # share of the ended trials that failed in one way
 NOTHING_MISSED = Verdict()
-SEEDS = 3  # for each row, to distinguish the rows
-
+SEEDS = 3  # runs of the same parameters that say enough of the noise
 
 REMEDIES = {
     FailureKind.OUT_OF_MEMORY: "Reduce image_size or the width, or use a GPU with more memory",
@@ -55,8 +53,9 @@ def give_advice(
     certainty: Certainty | None,
     importances: Importances,
     verdict: Verdict = NOTHING_MISSED,
+    is_confirmed: bool = False,
 ) -> list[Advice]:
-    """Return the advice, the most urgent first."""
+    """Return the advice, the most urgent first; `is_confirmed` is whether fresh runs of the best trials exist."""
     advice = list(advise_on_failures(study))
     best = study.best
     if best is None:
@@ -70,10 +69,24 @@ def give_advice(
     advice += advise_on_ranges(study, best)
     advice += advise_on_overfitting(study, best)
     advice += advise_on_num_trials(study)
-    advice += advise_on_seeds(study, certainty)
+    if not is_confirmed:
+        advice += advise_on_seeds(study, certainty)
     advice += advise_on_size(study)
     advice += advise_on_importance(study, best, importances)
     return advice
+
+
+def describe_no_advice(study: StudyData) -> str:
+    """Return what is said where no advice is given; of ranges only if the best trial was drawn from some."""
+    drawn = {} if study.info.has_given_trials or study.best is None else study.best.params
+    ranges = {
+        name: study.kinds[name] for name in drawn if finite(study.kinds.get(name, {}).get("low")) is not None
+    }
+    places = [place_in_range(kind, float(drawn[name])) for name, kind in ranges.items()]
+    known = [place for place in places if place is not None]
+    if known and all(EDGE < place < 1 - EDGE for place in known):
+        return "Nothing stands out: the search covered its space, and its best lies well inside."
+    return "Nothing stands out."
 
 
 def advise_on_missed(study: StudyData, verdict: Verdict) -> Iterator[Advice]:
@@ -84,11 +97,16 @@ def advise_on_missed(study: StudyData, verdict: Verdict) -> Iterator[Advice]:
 
 
 def advise_unfinished(study: StudyData) -> Advice:
-    if study.of("RUNNING", "WAITING"):
+    if study.of("RUNNING"):
         command = write_command("status", study=study.info.name)
-        return Advice("Wait", "trials are running; none has finished yet", command)
+        return Advice("Wait", "no trial has finished yet, and training goes on", command)
+    if waiting := study.of("WAITING"):
+        why = f"no trial is running; {pluralize(len(waiting), 'trial')} in the queue"
+        return Advice("Run it", why, run_command(study))
     if not study.trials:
         return Advice("Run it", "no trial has started", run_command(study))
+    if study.info.rehearsal:
+        return Advice("Rehearse it again", "no trial of the rehearsal has finished", run_command(study))
     return Advice("Run it at toy size first", "no trial has finished", run_anew(study, rehearse=True))
 
 
@@ -128,13 +146,20 @@ def advise_on_ranges(study: StudyData, best: TrialData) -> Iterator[Advice]:
             yield Advice(f"Widen {name} to {low} to {high}", why, suggest_line(name, kind, low, high))
 
 
-def widen_range(kind: Mapping[str, Any], value: float) -> tuple[Any, Any] | None:
-    """Return the range extended at the end where the value lies, None if it lies inside."""
+def place_in_range(kind: Mapping[str, Any], value: float) -> float | None:
+    """Return where a value lies in a range, 0 at its low end and 1 at its high end; None if the ends are equal."""
     low, high, log = kind["low"], kind["high"], bool(kind.get("log"))
     if high <= low or (log and min(low, value) <= 0):
         return None
     a, b, x = (math.log(v) if log else v for v in (low, high, value))
-    place = (x - a) / (b - a)
+    return (x - a) / (b - a)
+
+
+def widen_range(kind: Mapping[str, Any], value: float) -> tuple[Any, Any] | None:
+    """Return the range extended at the end where the value lies, None if it lies inside or nothing lies beyond."""
+    low, high, log, place = kind["low"], kind["high"], bool(kind.get("log")), place_in_range(kind, value)
+    if place is None:
+        return None
     whole = kind.get("kind") == "int"
     if place >= 1 - EDGE:
         upper = high * 3 if log else high + (high - low) / 2
@@ -159,15 +184,16 @@ def suggest_line(name: str, kind: Mapping[str, Any], low: str, high: str) -> str
 
 def advise_on_overfitting(study: StudyData, best: TrialData) -> Iterator[Advice]:
     """Advise to regularize if the validation loss rises while the training loss falls."""
-    _, train = best.curve("train_loss")
+    train = dict(zip(*best.curve("train_loss"), strict=True))
     epochs, val = best.curve("val_loss")
     known = [(epoch, value) for epoch, value in zip(epochs, val, strict=True) if value is not None]
-    falls = [value for value in train if value is not None]
-    if len(known) < 4 or len(falls) < 4:
+    if len(known) < 4:
         return
     at, least = min(known, key=lambda pair: pair[1])
     last, end = known[-1]
-    if end > RISEN * least and last - at >= 2 and falls[-1] < falls[len(falls) // 2]:
+    before, after = train.get(at), train.get(last)
+    falls = before is not None and after is not None and after < before
+    if end > RISEN * least and last - at >= 2 and falls:
         what = "Regularize: more augmentation, dropout or weight decay; or fewer epochs"
         rose = f"rose from {format_param(least)} (epoch {at}) to {format_param(end)} while the training loss fell"
         yield Advice(what, f"the validation loss of trial {best.number} {rose}: it overfits the training images")
@@ -185,18 +211,20 @@ def advise_on_num_trials(study: StudyData) -> Iterator[Advice]:
 
 
 def advise_on_seeds(study: StudyData, certainty: Certainty | None) -> Iterator[Advice]:
-    """Advise to train again, with other seeds, the trials that the validation images do not distinguish."""
-    if certainty is None or not certainty.tied or study.info.rehearsal:
+    """Advise to train with other seeds what cannot be told apart, or where no noise between runs is known."""
+    if certainty is None or certainty.is_only or study.info.rehearsal:
         return
     if any(len(one.numbers) >= SEEDS for one in certainty.seeds):
         return
-    if study.info.table:
+    tied = set(certainty.tied).difference(certainty.runs.numbers if certainty.runs else ())
+    if study.info.table and tied:
         command = run_anew(study, **size_options(study.info), seeds=SEEDS)
         yield Advice("Train each row with three seeds", "the best rows cannot be distinguished", command)
+    if study.info.has_given_trials or (certainty.seeds and not tied):
         return
-    chosen = [trial for trial in study.finished if trial.number in (certainty.best, *certainty.tied[:2])]
-    what, why = "Train the best few again with three seeds each", "one run of each does not distinguish them"
-    yield Advice(what, why, retrain_command(study, chosen))
+    why = "the best trials cannot be told apart" if tied else "no parameters were trained twice to their end"
+    command = write_command("confirm", study=study.info.name)
+    yield Advice("Train the best trials and the default again with fresh seeds", why, command)
 
 
 def advise_on_size(study: StudyData) -> Iterator[Advice]:
@@ -206,32 +234,6 @@ def advise_on_size(study: StudyData) -> Iterator[Advice]:
         return
     why = f"these numbers are of {info.size}: their order may carry over to full size, the values do not"
     yield Advice("Run it at full size", why, run_anew(study, data=info.data, layout=info.layout))
-
-
-def retrain_command(study: StudyData, chosen: list[TrialData]) -> str:
-    """Return a table of the parameters of some trials, and the command that runs it."""
-    space = study.source.get("space", study.info.space)
-    parts = [f'space = {toml_value(space)}\nmetric = "{study.metric}"\ncompare = "order"']
-    for place, trial in enumerate(chosen, start=1):
-        parts.append(f"[[rows]]\nparams = {toml_params(trial)}\nplace = {place}")
-    table = "\n\n".join(parts)
-    data = {"data": study.info.data, "layout": study.info.layout}
-    command = write_command("run", table="./again.toml", **data, seeds=SEEDS)
-    return f"# write this as again.toml\n{table}\n\n# and run it\n{command}"
-
-
-def toml_params(trial: TrialData) -> str:
-    return f"{{ {', '.join(f'{toml_key(k)} = {toml_value(v)}' for k, v in trial.params.items())} }}"
-
-
-def toml_key(name: str) -> str:
-    return name if name.isascii() and name.isidentifier() else json.dumps(name)
-
-
-def toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return repr(value) if isinstance(value, int | float) else json.dumps(str(value))  # JSON has no inf and nan
 
 
 def advise_on_importance(study: StudyData, best: TrialData, importances: Importances) -> Iterator[Advice]:

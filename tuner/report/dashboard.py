@@ -22,6 +22,7 @@ from tuner.report.importance import Importances, describe_importance, param_impo
 from tuner.report.study_data import StudyData, read_study
 from tuner.report.study_figure import StudyFigure
 from tuner.study import queries, trial_queries
+from tuner.study.confirmations import find_confirmation
 from tuner.study.info import StudyInfo
 from tuner.study.optuna_tables import study_system_attrs
 from tuner.study.verdict import Verdict, judge_trial
@@ -62,7 +63,7 @@ def save_figures(
     made = {figure.name: figure for figure in make_own_figures(study, importances)}
     chosen = next((trial for trial in study.finished if certainty and trial.number == certainty.ship), None)
     verdict = judge_trial(info.goal, chosen.value, chosen.result) if chosen else Verdict()
-    advice = give_advice(study, certainty, importances, verdict)
+    advice = give_advice(study, certainty, importances, verdict, find_confirmation(engine, info) is not None)
     fronts = [name for name in made if name.startswith(FRONT)]
     figures = [made[name] for name in (*fronts, *SAVED) if not made[name].chart.is_empty]
     with warnings.catch_warnings():

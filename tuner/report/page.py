@@ -46,6 +46,7 @@ def make_report(
     comparison, comparison_error = published
     chosen = next((trial for trial in study.finished if certainty and trial.number == certainty.ship), None)
     verdict = judge_chosen(study, chosen, artifacts) if chosen else Verdict()
+    is_confirmed = confirmation is not None and confirmation.is_confirmed
     next_best = [trial for trial in study.finished if trial is not chosen][:NUM_OTHERS]
     others = [trial for trial in next_best if "predictions.png" in trial.files]
     names = [name for name in PICTURES if chosen and (name in chosen.files or name == "predictions.png")]
@@ -53,7 +54,7 @@ def make_report(
         study=study,
         certainty=certainty,
         chosen=chosen,
-        advice=give_advice(study, certainty, importances, verdict),
+        advice=give_advice(study, certainty, importances, verdict, is_confirmed),
         figures=make_figures(study, importances),
         about=about,
         comparison=comparison,

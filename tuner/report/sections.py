@@ -10,7 +10,7 @@ from typing import Any
 from tuner.goal import describe_limits
 from tuner.recipe import Recipe
 from tuner.report import confirmation
-from tuner.report.advice import Advice, extend_command, recipe_to_space, run_command
+from tuner.report.advice import Advice, describe_no_advice, extend_command, recipe_to_space, run_command
 from tuner.report.certainty import SURE, Certainty, describe_certainty, format_share
 from tuner.report.confirmation import Confirmation, describe_confirmation
 from tuner.report.figures import FRONT
@@ -32,6 +32,7 @@ CURVE_FIGURES = ("curves", "by-choice")
 ENDED = {"COMPLETE": "finished", "PAUSED": "paused", "PRUNED": "pruned", "FAIL": "failed"}
 STATES = {**ENDED, "OVER_LIMIT": "over a limit", "RUNNING": "running", "WAITING": "waiting"}
 MINUTE = "%Y-%m-%d %H:%M"
+TO_SHIP = "the one to ship"
 Pairs = list[tuple[str, str]]  # a name and its text
 
 
@@ -91,7 +92,8 @@ def template_context(page: ReportData) -> dict[str, Any]:
         "curve_figures": [figures[name] for name in CURVE_FIGURES],
         "time_figures": [figures[name] for name in TIME_FIGURES],
         "failures": failure_table(study),
-        "trials": trial_table(study, chosen, page.verdict.is_usable),
+        "trials": trial_table(study, chosen, describe_role(page, chosen) if chosen else ""),
+        "number": pluralize(len(study.trials), "trial"),
         "run_command": run_command(study),
     }
 
@@ -126,14 +128,6 @@ def describe_headline(page: ReportData, chosen: TrialData) -> str:
     if page.confirmation and page.confirmation.is_confirmed:
         return f"By the values of {page.study.info.name} alone, trial {chosen.number} is the best."
     return page.verdict.headline(chosen.number)
-
-
-def describe_no_advice(study: StudyData) -> str:
-    """Return what is said where no advice is given; of ranges only if the best trial was drawn from some."""
-    drawn = [] if study.info.has_given_trials or study.best is None else study.best.params
-    if any(study.is_number(name) and finite(study.kinds.get(name, {}).get("low")) is not None for name in drawn):
-        return "Nothing stands out: the search covered its space, and its best lies well inside."
-    return "Nothing stands out."
 
 
 def format_number(value: float | None) -> str:
@@ -204,7 +198,11 @@ def parameter_table(study: StudyData) -> Table | None:
 def describe_dates(study: StudyData) -> str:
     began = [trial.started for trial in study.trials if trial.started]
     ended = [trial.ended for trial in study.trials if trial.ended]
-    return f"{min(began):{MINUTE}} to {max(ended):{MINUTE}} UTC" if began and ended else "not started"
+    if not began:
+        return "not started"
+    if not ended or study.of("RUNNING"):
+        return f"since {min(began):{MINUTE}} UTC"
+    return f"{min(began):{MINUTE}} to {max(ended):{MINUTE}} UTC"
 
 
 def describe_data(study: StudyData) -> str:
@@ -226,20 +224,32 @@ def describe_hosts(study: StudyData) -> str:
 
 def best_section(page: ReportData, trial: TrialData) -> dict[str, Any]:
     """Return the variables of the section on the trial to ship."""
-    use = []
-    if trial is page.study.best and page.verdict.is_usable:
+    use, role = [], describe_role(page, trial)
+    if role == TO_SHIP:
         folder = free_folder("best")
-        export = write_command("best", study=page.study.info.name, export=folder)
+        number = None if trial is page.study.best else trial.number
+        export = write_command("best", study=page.study.info.name, trial=number, export=folder)
         use = [export, write_command("predict", folder, "photo.jpg", trust=needs_trust(trial))]
     return {
         "number": trial.number,
-        "role": "the one to ship" if page.verdict.is_usable else "the best so far",
+        "role": role,
+        "is_used": bool(use),
         "metrics": metric_table(trial),
         "pictures": page.pictures,
         "params": [(name, format_param(value)) for name, value in trial.params.items()],
         "recipe": recipe_to_space(trial.recipe, page.study.info.goal),
         "commands": "\n".join([*use, extend_command(page.study, trial)]),
     }
+
+
+def describe_role(page: ReportData, chosen: TrialData) -> str:
+    """Return what the chosen trial is: to be shipped, unless it finds too little or others are confirmed."""
+    is_confirmed = page.confirmation is not None and page.confirmation.is_confirmed
+    if page.verdict.is_usable and not is_confirmed:
+        return TO_SHIP
+    if chosen is not page.study.best:
+        return "as good as the best, and cheaper"
+    return "the best of the study" if is_confirmed else "the best so far"
 
 
 def needs_trust(trial: TrialData) -> bool:
@@ -362,7 +372,7 @@ def front_table(study: StudyData, chosen: TrialData | None) -> Table:
     return Table("The front, the best by the first goal first", ["trial", *goals, *study.names], rows, marked)
 
 
-def trial_table(study: StudyData, chosen: TrialData | None, is_usable: bool = True) -> Table:
+def trial_table(study: StudyData, chosen: TrialData | None, role: str) -> Table:
     names = study.names
     rows = [
         [
@@ -378,5 +388,5 @@ def trial_table(study: StudyData, chosen: TrialData | None, is_usable: bool = Tr
     ]
     headings = ["trial", "state", study.metric, "best epoch", "epochs run", "time", *names]
     marked = next((at for at, trial in enumerate(study.trials) if trial is chosen), -1)
-    role = "the one to ship" if is_usable else "the best so far"
-    return Table(f"Every trial; {role} is marked", headings, rows, marked)
+    caption = f"Every trial; trial {chosen.number}, {role}, is marked" if chosen else "Every trial"
+    return Table(caption, headings, rows, marked)

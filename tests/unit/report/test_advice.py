@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tuner.goal import maximize
-from tuner.report.advice import Advice, give_advice, toml_value, widen_range
-from tuner.report.certainty import Certainty
+from tuner.report.advice import Advice, describe_no_advice, give_advice, widen_range
+from tuner.report.certainty import Certainty, SeedGroup
 from tuner.report.importance import Importances
 from tuner.report.study_data import StudyData, TrialData
 from tuner.report.variance import Share
@@ -93,6 +93,21 @@ def test_a_validation_loss_that_rises_while_training_falls_is_overfitting() -> N
     assert "overfits" in held.why and "(epoch 2) to 0.5" in held.why
 
 
+def test_a_training_loss_that_rises_with_the_validation_loss_is_no_overfitting() -> None:
+    plain = trial(0, losses=[0.2, 0.3, 0.4, 0.5])
+    rows = [row | {"train_loss": loss} for row, loss in zip(plain.epochs, [0.4, 0.6, 0.6, 0.5], strict=True)]
+    assert given(replace(plain, epochs=tuple(rows)), *ENOUGH[1:]) == []
+
+
+def test_nothing_is_said_of_a_range_whose_best_lies_at_an_end() -> None:
+    about = StudyInfo("s", "s", maximize("iou"), "shapes")
+    for low, best, is_inside in ((1, 1, False), (1, 4, True), (8, 8, False)):
+        kinds = {"k": {"kind": "int", "low": low, "high": 8}}
+        best_one = TrialData(0, "COMPLETE", 0.5, {"k": best}, {})
+        says = describe_no_advice(StudyData(about, None, (best_one,), kinds))
+        assert ("well inside" in says) == is_inside, (low, best)
+
+
 def test_too_few_trials_call_for_more_and_the_command_goes_on_with_the_study() -> None:
     more, whole = given(*ENOUGH[:5], shrink=8)
     assert (
@@ -109,20 +124,23 @@ def test_failures_of_a_kind_come_first() -> None:
     assert given(*ENOUGH, failed[0]) == []
 
 
-def test_near_equals_are_trained_again_from_a_table_that_can_be_read() -> None:
+def test_near_equals_and_trials_that_were_never_repeated_are_confirmed() -> None:
     sure = Certainty(0, 0.5, tied=(1, 2, 3))
     (again,) = given(*ENOUGH, sure=sure)
-    table, _, command = again.command.rpartition("# and run it\n")
-    plain = tomllib.loads(table)
-    assert [row["params"] for row in plain["rows"]] == [INSIDE] * 3 and plain["space"] == "unet_k"
-    assert command == "tuner run --table ./again.toml --data 'my shapes' --seeds 3 --home h"
+    assert again.command == "tuner confirm --study 'the study' --home h" and "told apart" in again.why
+    (unknown,) = given(*ENOUGH, sure=Certainty(0, 0.5))
+    assert unknown.command == again.command and "trained twice" in unknown.why
+    assert given(*ENOUGH, sure=Certainty(0, 0.5, is_only=True)) == []
     (rows,) = given(*ENOUGH, sure=sure, kind=StudyKind.TABLE, subject="t")
     assert rows.command == "tuner run --table t --seeds 3 --home h"
+    assert given(*ENOUGH, sure=sure, kind=StudyKind.EXTENSION, subject="t") == []
 
 
-@pytest.mark.parametrize("value", [True, 3, 1e-05, float("inf"), 'a "quoted" name'])
-def test_parameters_are_written_as_toml(value: object) -> None:
-    assert tomllib.loads(f"value = {toml_value(value)}") == {"value": value}
+def test_repeats_of_the_best_are_no_rivals_to_confirm() -> None:
+    runs = SeedGroup(INSIDE, (0, 1), 0.5, 0.01, False)
+    assert given(*ENOUGH, sure=Certainty(0, 0.5, tied=(1,), seeds=(runs,), runs=runs)) == []
+    (again,) = given(*ENOUGH, sure=Certainty(0, 0.5, tied=(1, 2), seeds=(runs,), runs=runs))
+    assert again.why == "the best trials cannot be told apart"
 
 
 def test_what_surely_does_not_matter_is_fixed() -> None:
@@ -150,6 +168,7 @@ def test_a_space_without_parameters_calls_for_no_more_trials() -> None:
         ([], {}, "tuner run --space unet_k --data 'my shapes' --study 'the study' --home h"),
         ([], {"kind": StudyKind.TABLE, "subject": "t"}, "tuner run --table t --home h"),
         ([trial(0, "RUNNING")], {}, "tuner status --study 'the study' --home h"),
+        ([trial(0, "WAITING")], {}, "tuner run --space unet_k --data 'my shapes' --study 'the study' --home h"),
         ([trial(0, "FAIL")], {}, "tuner run --space unet_k --rehearse --home h"),
     ],
 )

@@ -69,7 +69,7 @@ def test_everything_asked_of_a_report_is_there(whole: PageReader) -> None:
         "float 1e-05 to 0.01, log", "successive halving", "Pruning saved", "out of memory at one image",
         "def suggest(trial):", "tuner best --study searched --export best --home there",
         "tuner predict best photo.jpg",
-        "Every trial; the one to ship is marked", "U-Net of width k on horses",
+        ", the one to ship, is marked", "U-Net of width k on horses",
     ):  # fmt: skip
         assert words in whole.said, words
     figures = json.loads(whole.scripts["figures"])

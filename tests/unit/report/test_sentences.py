@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from tuner.goal import maximize
+from tuner.report.advice import describe_no_advice
 from tuner.report.certainty import Certainty, Rival, assess_certainty, describe_certainty, describe_rivals
 from tuner.report.figures import plot_best_curves
 from tuner.report.importance import describe_importance, param_importances
-from tuner.report.sections import describe_luck, describe_no_advice
+from tuner.report.sections import describe_luck
 from tuner.report.study_data import StudyData, TrialData
 from tuner.study.info import StudyInfo, StudyKind
 
