@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from helpers.command_line import children, home_url, opened, rows, running, wait_for, write_space
+from helpers.command_line import children, home_url, opened, rows, run, running, wait_for, write_space
 from helpers.image_folders import make_photos
+from helpers.postgres import Postgres, postgres
 
 from tuner.cli import main
 from tuner.study import queries, trial_queries
 from tuner.study.confirmations import CANDIDATE, read_test_looks
+
+__all__ = ["postgres"]
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
 
@@ -110,3 +113,23 @@ def test_a_killed_confirmation_goes_on_to_the_same_values(searched: Path, tmp_pa
         process.kill()
     assert call(broken, *typed).exit_code == 0
     assert runs_of(broken) == runs_of(whole)
+
+
+@pytest.mark.slow
+def test_two_commands_confirm_one_study_together(postgres: Postgres, tmp_path: Path) -> None:
+    write_space(tmp_path, epochs=1, batch=8)
+    make_photos(tmp_path / "photos", 12)
+    url = postgres.fresh()
+    typed = ("--study", "s", "--storage", url)
+    done = run(tmp_path, "run", "--space", "tiny.py", "--data", "photos", "--trials", "2", *typed)
+    assert done.returncode == 0, done.stderr
+    confirming = ("confirm", *typed, "--trial", "0", "--trial", "1", "--seeds", "3", "--json")
+    with running(tmp_path, *confirming) as one, running(tmp_path, *confirming) as other:
+        answers = [process.communicate(timeout=200) for process in (one, other)]
+    assert [one.returncode, other.returncode] == [0, 0], answers
+    first, second = (json.loads(out) for out, _ in answers)
+    assert first["winner"] == second["winner"] and first["values"] == second["values"]
+    with opened(url) as engine:
+        found = trial_queries.read_trials(engine, queries.find_study(engine, "s-confirmed"))
+    runs = [(trial.attrs[CANDIDATE]["name"], trial.attrs["repeat"]) for trial in found]
+    assert len(runs) == len(set(runs)) and {trial.state for trial in found} == {"COMPLETE"}

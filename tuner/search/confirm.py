@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -41,7 +41,7 @@ from tuner.study.study import JoinedStudy, join_study
 from tuner.study.trial_list import GivenTrial, add_given_trials
 from tuner.study.trial_queries import OPEN, TrialInfo
 
-WAIT_SECONDS = 5.0  # between looks at what other hosts train
+WAIT_SECONDS = 2.0  # between looks at what other hosts train
 log = logging.getLogger("tuner")
 
 
@@ -211,9 +211,9 @@ def race(
     result: RunResult | None = None
     for repeat in range(1, request.seeds + 1):
         add_given_trials(joined, request.options.url, [one.with_seed(joined.info, repeat) for one in racing])
-        for result in train_open(joined, request.options, view):
-            if result.code or result.is_interrupted or has_open_trials(joined):
-                return result
+        result = train_open(joined, repeat, request.options, view) or result
+        if result and (result.code or result.is_interrupted or has_open_runs(joined, repeat)):
+            return result
         values = read_values(joined)
         complete = [one for one in racing if len(values.get(one.name, ())) >= repeat]
         for lost in (one for one in racing if one not in complete):
@@ -231,33 +231,30 @@ def race(
     return result or finished_before(joined)
 
 
-def train_open(joined: JoinedStudy, options: RunOptions, view: ViewFactory) -> Iterator[RunResult]:
-    """Yield the result of the workers while trials are open; another host may train the last ones."""
-    while has_open_trials(joined):
-        before = count_open(joined)
+def train_open(joined: JoinedStudy, repeat: int, options: RunOptions, view: ViewFactory) -> RunResult | None:
+    """Train until no run up to a seed is open, also by workers of other commands, or nobody works.
+
+    Return the last result of this command's workers.
+    """
+    result = None
+    while has_open_runs(joined, repeat):
         result = run_workers(joined, None, options, view)
-        if has_open_trials(joined) and not is_trained_elsewhere(joined):
-            yield result  # the hours are spent, or it was stopped
-            return
-        if not has_open_trials(joined) or result.code or result.is_interrupted:
-            yield result
-            return
-        if count_open(joined) == before:
+        if result.code or result.is_interrupted or not has_workers(joined):  # stopped, or the hours are spent
+            break
+        if has_open_runs(joined, repeat):
             time.sleep(WAIT_SECONDS)
+    return result
 
 
-def has_open_trials(joined: JoinedStudy) -> bool:
-    return count_open(joined) > 0
+def has_open_runs(joined: JoinedStudy, repeat: int) -> bool:
+    """Return whether a run with one of the seeds up to this one has not ended; others may have begun the next."""
+    trials = trial_queries.read_trials(joined.engine, joined.info)
+    return any(trial.state in OPEN and trial.attrs.get("repeat", 0) <= repeat for trial in trials)
 
 
-def count_open(joined: JoinedStudy) -> int:
-    now = queries.read_summary(joined.engine, joined.info)
-    return sum(now.states.get(state, 0) for state in OPEN)
-
-
-def is_trained_elsewhere(joined: JoinedStudy) -> bool:
-    now = queries.read_summary(joined.engine, joined.info)
-    return any(worker.number is not None for worker in now.workers)
+def has_workers(joined: JoinedStudy) -> bool:
+    """Return whether another command trains, or did when its workers were seen last."""
+    return bool(queries.read_summary(joined.engine, joined.info).workers)
 
 
 def finished_before(joined: JoinedStudy) -> RunResult:
