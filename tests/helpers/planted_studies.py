@@ -12,7 +12,14 @@ from helpers.page_reader import PageReader
 from tuner.artifacts.optuna_store import TrialArtifacts
 from tuner.goal import Goal, maximize
 from tuner.paths import Home
-from tuner.report.compare import GroupComparison, group_rows, text_rows
+from tuner.report.compare import (
+    ComparedTrial,
+    GroupComparison,
+    TrialComparison,
+    count_wins,
+    group_rows,
+    text_rows,
+)
 from tuner.report.confirmation import assess_confirmation
 from tuner.report.dashboard import format_note
 from tuner.report.group_curves import group_trials, loss_curves
@@ -21,7 +28,7 @@ from tuner.report.importance import param_importances
 from tuner.report.page import make_report
 from tuner.report.sections import ReportData, template_context
 from tuner.report.study_data import StudyData, TrialData
-from tuner.report.table_comparison import TableComparison
+from tuner.report.table_comparison import TableComparison, to_markdown
 from tuner.report.trial_files import read_details
 from tuner.study.confirmations import CANDIDATE, LookAtTest
 from tuner.study.info import StudyInfo, StudyKind
@@ -51,7 +58,18 @@ class PlantedStudy:
         if self.study.info.kind is StudyKind.CONFIRMATION:
             confirmation = assess_confirmation(self.study, lambda one: read_details(one, artifacts), self.looks)
         page = make_report(self.study, artifacts, self.published, confirmation=confirmation)
-        return "\n".join([*read_page(page), *name_series(page), *compare_by_params(page.study)])
+        compared = [compare_images(page.study, artifacts), *compare_by_params(page.study)]
+        return "\n".join([*read_page(page), *name_series(page), *compared])
+
+
+@dataclass(frozen=True, eq=False)
+class PlantedTable:
+    """A published table and our trials of it."""
+
+    comparison: TableComparison
+
+    def say(self, _: Path) -> str:
+        return to_markdown(self.comparison)
 
 
 def run(
@@ -170,6 +188,14 @@ def name_series(page: ReportData) -> list[str]:
         *(text for chart in charts for text in (chart.title, chart.x, chart.y, chart.shade, chart.note)),
         *series,
     ]
+
+
+def compare_images(study: StudyData, artifacts: TrialArtifacts) -> str:
+    """Return the note of `tuner compare` on the first two trials."""
+    sides = tuple(ComparedTrial(f"trial {one.number}", study, one) for one in study.trials[:2])
+    if len(sides) < 2:
+        return ""
+    return TrialComparison(f"val_{study.metric}", sides, count_wins(sides, artifacts)).note
 
 
 def compare_by_params(study: StudyData) -> list[str]:

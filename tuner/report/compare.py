@@ -91,8 +91,10 @@ def parse_trial_name(name: str) -> tuple[str, int]:
     """Return the study, "" if not given, and the number of a trial from a name such as "3", "#3" or "STUDY#3"."""
     study, _, number = name.rpartition("#")
     if (found := parse_whole(number)) is None:
-        other = "STUDY#3 for a trial of another study"
-        raise StudyError(f"'{printable(name)}' is not a trial. Give its number, such as 3, or {other}.")
+        raise StudyError(
+            f"'{printable(name)}' is not a trial. Give its number, such as 3, or STUDY#3 for a trial of another "
+            "study."
+        )
     return study, found
 
 

@@ -15,9 +15,9 @@ from tuner.space.published import PublishedRow, PublishedTable, rank_values
 from tuner.study import epoch_queries, queries, trial_queries
 from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.trial_queries import TrialInfo
-from tuner.wording import format_seconds
+from tuner.wording import format_seconds, write_command
 
-STATES = {"RUNNING": "running", "WAITING": "waiting", "FAIL": "failed"}  # in order of display
+STATES = {"RUNNING": "running", "WAITING": "waiting", "FAIL": "failed", "PRUNED": "stopped"}  # in order of display
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RowResult:
 
     @property
     def state(self) -> str:
-        """Return "done", "running", "waiting", "failed" or "not run yet"; one finished trial makes a row done."""
+        """Return "done" with a finished trial; else "running", "waiting", "failed", "stopped" or "not run yet"."""
         if self.states.get("COMPLETE"):
             return "done"
         return next((word for state, word in STATES.items() if self.states.get(state)), "not run yet")
@@ -98,8 +98,10 @@ def find_table_study(engine: Engine, table: PublishedTable, name: str | None) ->
     by_name |= {one.name: one for one in infos if one.kind is StudyKind.EXTENSION and one.subject in by_name}
     if name in by_name:
         return by_name[name]
-    known = ", ".join(by_name) or f"none yet; start one with: tuner run --table {table.name}"
-    close = did_you_mean(name, by_name)
+    if not by_name:
+        start = write_command("run", table=table.name)
+        raise StudyError(f"the table '{table.name}' has no study yet, so none '{name}'. Start one with: {start}")
+    close, known = did_you_mean(name, by_name), ", ".join(by_name)
     raise StudyError(f"no study '{name}' of the table '{table.name}'.{close} Known: {known}.")
 
 

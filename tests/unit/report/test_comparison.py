@@ -121,6 +121,8 @@ def test_the_study_at_full_size_stands_for_the_table_and_others_by_name(tmp_path
     assert "1/8 of the size" in comparison_title(found)
     with pytest.raises(StudyError, match="no study 'other' of the table 't'"):
         compare_table(joined.engine, ORDER, "other")
+    with pytest.raises(StudyError, match=r"the table 'u2' has no study yet.* tuner run --table u2$"):
+        compare_table(joined.engine, replace(ORDER, name="u2"), "other")
     joined.engine.dispose()
 
 

@@ -8,6 +8,7 @@ import pytest
 from helpers.sentences import Sentence, Subject
 from helpers.sentences.card import CARD
 from helpers.sentences.certainty import CERTAINTY
+from helpers.sentences.comparisons import COMPARISONS
 from helpers.sentences.confirmation import CONFIRMATION
 from helpers.sentences.figures import FIGURES
 from helpers.sentences.importance import IMPORTANCE
@@ -18,10 +19,11 @@ from helpers.source_sentences import find_sentences
 FILES = {
     "certainty.py", "confirmation.py", "resampling.py",
     "figures.py", "group_curves.py", "importance.py", "study_figure.py", "time_figures.py", "variance.py",
+    "compare.py", "dashboard.py", "table_comparison.py",
     "card.py", "page.py", "trial_files.py", "verdict.py",
 }  # fmt: skip
 TABLE: tuple[Sentence, ...] = (
-    *CARD, *CERTAINTY, *CONFIRMATION, *FIGURES, *IMPORTANCE, *PICTURES, *VERDICT,
+    *CARD, *CERTAINTY, *COMPARISONS, *CONFIRMATION, *FIGURES, *IMPORTANCE, *PICTURES, *VERDICT,
 )  # fmt: skip
 SAID: dict[int, str] = {}  # all that is said of a subject, by its id
 
