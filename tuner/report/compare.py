@@ -255,9 +255,8 @@ def metric_at(trial: TrialData, metric: str, epoch: int) -> float | None:
 
 def count_states(trials: Sequence[TrialData]) -> str:
     """Return the number of trials in each state, such as "3 pruned, 1 failed"."""
-    words = {"FAIL": "failed", "OVER_LIMIT": "over a limit"}
-    states = Counter(trial.shown_state for trial in trials)
-    return ", ".join(f"{number} {words.get(state, state.lower())}" for state, number in states.items())
+    states = Counter(trial.state_word for trial in trials)
+    return ", ".join(f"{number} {word}" for word, number in states.items())
 
 
 def is_less_better(comparison: GroupComparison) -> bool:

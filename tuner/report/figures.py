@@ -145,19 +145,25 @@ def plot_importances(found: Importances) -> StudyFigure:
     return explained("importance", chart, describe_importance(found))
 
 
-def pruned_trials(study: StudyData) -> list[TrialData]:
+def early_trials(study: StudyData) -> list[TrialData]:
     """Return the pruned and paused trials that reached a value."""
     return [trial for trial in study.of("PRUNED") if trial.reached(study.metric) is not None]
 
 
+def early_words(trials: Sequence[TrialData]) -> list[str]:
+    """Return the words for the states of trials that did not finish, such as "pruned" and "paused"."""
+    states = {drawn_state(trial) for trial in trials}
+    return [word for state, word in STATE_NAMES.items() if state in states]
+
+
 def plot_parallel(study: StudyData) -> StudyFigure:
-    """Plot each trial as a line; pruned ones, with their best value so far, are marked by an axis of their own."""
+    """Plot each trial as a line; an axis of their own marks pruned and paused ones, with their best so far."""
     title = "Parallel coordinates"
     names = study.common_params(study.varied)
     if len(study.finished) < 2 or not names:
         return empty_figure("parallel", title, "two finished trials with different parameters are needed")
-    pruned = [trial for trial in pruned_trials(study) if trial.params.keys() >= set(names)]
-    trials, number = pick_lines(study, [*study.finished, *pruned]), len(study.finished) + len(pruned)
+    early = [trial for trial in early_trials(study) if trial.params.keys() >= set(names)]
+    trials, number = pick_lines(study, [*study.finished, *early]), len(study.finished) + len(early)
     values = [value for trial in trials if (value := trial.reached(study.metric)) is not None]
     is_log, shade = needs_log(study.metric, values), study.metric
     if is_log:
@@ -165,13 +171,12 @@ def plot_parallel(study: StudyData) -> StudyFigure:
     axes = [parallel_axis(study, name, trials) for name in names]
     axes.append(ParallelAxis(study.metric, values, is_log=is_log))
     says = "Each line is a finished trial, from its parameters to its value."
-    if pruned:
+    if early:
         states = [STATE_NAMES[drawn_state(trial)] for trial in trials]
         levels = [name for name in STATE_NAMES.values() if name in states]
         axes.append(ParallelAxis("end", [float(levels.index(state)) for state in states], levels))
-        says = (
-            "Each line is a trial, from its parameters to its value; of a pruned one, the best as far as it came."
-        )
+        says = "Each line is a trial, from its parameters to its value; "
+        says += f"of a {' or '.join(early_words(early))} one, the best as far as it came."
     if number > len(trials):
         says += f" Of {number} trials, {len(trials)} evenly spaced by their value are drawn, the best among them."
     return explained("parallel", Chart(title, parallel=ParallelPlot(axes, values), shade=shade), says)
@@ -201,19 +206,19 @@ def to_slug(name: str) -> str:
 def plot_slice(study: StudyData, name: str) -> StudyFigure:
     """Plot the value against one parameter, on a log scale if the space has one, or a strip for each choice.
 
-    Pruned trials have a marker of their own, and their best value as far as they came.
+    Pruned and paused trials have markers of their own, and their best value as far as they came.
     """
-    done, pruned = sort_by_level(study, study.finished, name), sort_by_level(study, pruned_trials(study), name)
+    done, early = sort_by_level(study, study.finished, name), sort_by_level(study, early_trials(study), name)
     title, slug = f"{study.metric} by {name}", f"slice-{to_slug(name)}"
-    if not done and not pruned:
+    if not done and not early:
         return empty_figure(slug, title, "no finished trial")
     is_number = study.is_number(name)
     series = []
     if done:
         shades = [float(trial.number) for trial in done]
-        series.append(slice_points(study, name, done, "COMPLETE", "finished" if pruned else "", shades=shades))
+        series.append(slice_points(study, name, done, "COMPLETE", "finished" if early else "", shades=shades))
     for state in ("PRUNED", "PAUSED"):
-        if some := [trial for trial in pruned if drawn_state(trial) == state]:
+        if some := [trial for trial in early if drawn_state(trial) == state]:
             label = f"{STATE_NAMES[state]}: the best as far as they came"
             series.append(slice_points(study, name, some, state, label))
     says = "No trial has finished yet."
@@ -221,8 +226,9 @@ def plot_slice(study: StudyData, name: str) -> StudyFigure:
         has = name in study.best.params
         says = f"The best trial has {name} = {format_param(study.best.params[name])}." if has else ""
         says = says or f"The best trial was drawn without {name}."
-    if pruned:
-        says += " Pruned trials are shown as far as they came, so their values are not final."
+    if early:
+        states = " and ".join(early_words(early)).capitalize()
+        says += f" {states} trials are shown as far as they came, so their values are not final."
     log_x = is_number and study.is_log(name)
     log_y = needs_log(study.metric, [y for one in series for y in one.y])
     chart = Chart(title, name, study.metric, series, log_x=log_x, log_y=log_y, shade="trial")

@@ -110,18 +110,19 @@ def group_curves(groups: TrialGroups, metric: str, title: str = "") -> Chart:
 
     Trials that did not finish are a dashed line of the same colour, as far as they came.
     """
-    lines, has_early = list[Series](), False
+    lines, states = list[Series](), dict[str, None]()
     for (label, trials), colour in zip(groups[:MOST_GROUPS], cycle(PALETTE), strict=False):
         done, early = split_finished(trials)
         if one := mean_series(label, done, add_split(metric)):
             lines.append(replace(one, colour=colour))
         if one := mean_series(f"{label}, not finished", early, add_split(metric)):
             lines.append(replace(one, colour=colour, dashed=True, low=(), high=()))
-            has_early = True
+            states |= dict.fromkeys(trial.state_word for trial in early)
     many = len(groups) > MOST_GROUPS
     note = f"Mean of each of the first {MOST_GROUPS} of {len(groups)} groups" if many else "Mean of each group"
     note += "; the band is one standard deviation of its trials." if any(one.low for one in lines) else "."
-    note += " Dashed: pruned and other trials that did not finish, as far as they came." if has_early else ""
+    if states:
+        note += f" Dashed: trials that did not finish ({', '.join(states)}), as far as they came."
     chart = metric_chart(title or metric_title(metric), metric, lines, note)
     is_cut = any(list(shown.low) != list(one.low) for shown, one in zip(chart.series, lines, strict=False))
     return replace(chart, note=f"{note} Bands are cut off at the lowest value.") if is_cut else chart

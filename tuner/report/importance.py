@@ -33,6 +33,7 @@ class Importances:
     rivals: tuple[str, ...] = ()
     finished: int = 0
     pruned: int = 0
+    paused: int = 0
     reason: str = ""
 
     @property
@@ -47,9 +48,9 @@ class Importances:
     @property
     def count(self) -> str:
         """Return the trials that were counted, as text."""
-        if not self.pruned:
-            return pluralize(self.finished, "finished trial")
-        return f"{self.finished} finished and {pluralize(self.pruned, 'pruned trial')}"
+        early = [(number, word) for number, word in ((self.pruned, "pruned"), (self.paused, "paused")) if number]
+        *others, (number, word) = [(self.finished, "finished"), *early]
+        return join_words([*(f"{one} {state}" for one, state in others), pluralize(number, f"{word} trial")])
 
 
 def param_importances(study: StudyData, metric: str = "") -> Importances:
@@ -60,23 +61,24 @@ def param_importances(study: StudyData, metric: str = "") -> Importances:
     further = metric and metric != study.metric
     counted = further_values(study, metric) if further else comparable_values(study)
     finished = sum(trial.state == "COMPLETE" for trial, _ in counted)
-    pruned = len(counted) - finished
+    paused = sum(trial.paused_at is not None for trial, _ in counted)
+    pruned = len(counted) - finished - paused
     if len(counted) < FEWEST:
         few = f"{pluralize(len(counted), 'trial')} with a value: too few to say which parameter matters"
-        return Importances((), (), finished, pruned, f"{few}; {FEWEST} are needed")
+        return Importances((), (), finished, pruned, paused, f"{few}; {FEWEST} are needed")
     trials = [trial for trial, _ in counted]
     columns = {name: found for name in study.varied if (found := describe_column(study, name, trials)) is not None}
     if not columns:
-        none = Importances((), (), finished, pruned)
+        none = Importances((), (), finished, pruned, paused)
         why = f"no parameter that all {none.count} have was varied among them"
         return replace(
             none, reason=why if any(trial.params for trial in trials) else "the trials have no parameters"
         )
     if len({value for _, value in counted}) == 1:
-        same = f"all {Importances((), (), finished, pruned).count} have the same {metric or study.metric}"
-        return Importances((), (), finished, pruned, f"{same}, so there are no differences to explain")
+        same = f"all {Importances((), (), finished, pruned, paused).count} have the same {metric or study.metric}"
+        return Importances((), (), finished, pruned, paused, f"{same}, so there are no differences to explain")
     shares, rivals = explain_variance(np.array([value for _, value in counted]), columns)
-    return Importances(tuple(shares), tuple(rivals), finished, pruned)
+    return Importances(tuple(shares), tuple(rivals), finished, pruned, paused)
 
 
 def further_values(study: StudyData, metric: str) -> Counted:
@@ -84,9 +86,9 @@ def further_values(study: StudyData, metric: str) -> Counted:
 
 
 def comparable_values(study: StudyData) -> Counted:
-    """Return the finished trials with their values, and the pruned ones as far as they came.
+    """Return the finished trials with their values, and the pruned and paused ones as far as they came.
 
-    A pruned trial has the value it reached, plus what the finished trials gained from its last epoch on in the
+    Such a trial has the value it reached, plus what the finished trials gained from its last epoch on in the
     median. It is omitted where fewer than three of these show that, or it lacks a parameter that they have.
     """
     counted = [(trial, trial.final_value) for trial in study.finished]

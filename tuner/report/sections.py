@@ -15,7 +15,7 @@ from tuner.report.certainty import SURE, Certainty, describe_certainty, format_s
 from tuner.report.confirmation import Confirmation, describe_confirmation
 from tuner.report.figures import FRONT
 from tuner.report.resampling import DRAWS
-from tuner.report.study_data import StudyData, TrialData, finite, format_param, join_numbers
+from tuner.report.study_data import STATE_WORDS, StudyData, TrialData, finite, format_param, join_numbers
 from tuner.report.study_figure import StudyFigure
 from tuner.report.table_comparison import TableComparison, comparison_title, text_columns
 from tuner.report.time_figures import group_failures
@@ -29,8 +29,6 @@ from tuner.wording import format_seconds, free_folder, pluralize, write_command
 
 TIME_FIGURES = ("cost", "epochs", "failures")
 CURVE_FIGURES = ("curves", "by-choice")
-ENDED = {"COMPLETE": "finished", "PAUSED": "paused", "PRUNED": "pruned", "FAIL": "failed"}
-STATES = {**ENDED, "OVER_LIMIT": "over a limit", "RUNNING": "running", "WAITING": "waiting"}
 MINUTE = "%Y-%m-%d %H:%M"
 TO_SHIP = "the one to ship"
 Pairs = list[tuple[str, str]]  # a name and its text
@@ -148,7 +146,7 @@ def headline_facts(study: StudyData, certainty: Certainty, chosen: TrialData) ->
 def count_states(study: StudyData) -> str:
     """Return the number of trials in each state, such as "9 finished, 3 pruned"."""
     states = Counter(trial.shown_state for trial in study.trials)
-    return ", ".join(f"{states[state]} {word}" for state, word in STATES.items() if states[state])
+    return ", ".join(f"{states[state]} {word}" for state, word in STATE_WORDS.items() if states[state])
 
 
 def search_facts(study: StudyData, about: str) -> Pairs:
@@ -354,7 +352,7 @@ def format_state(trial: TrialData) -> str:
     """Return text such as "finished" or "paused at 3 of 60"."""
     if trial.paused_at is not None:
         return format_paused(trial.paused_at, trial.notes)
-    return STATES.get(trial.shown_state, trial.shown_state)
+    return trial.state_word
 
 
 def front_table(study: StudyData, chosen: TrialData | None) -> Table:

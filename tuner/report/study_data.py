@@ -25,6 +25,10 @@ from tuner.study.recipe_samples import read_mixed
 from tuner.study.stats import NOTHING, read_copied
 
 Epoch = dict[str, Any]  # flat: "epoch", "seconds", "val_iou", ...
+STATE_WORDS = {
+    **{"COMPLETE": "finished", "PAUSED": "paused", "PRUNED": "pruned", "FAIL": "failed"},
+    **{"OVER_LIMIT": "over a limit", "RUNNING": "running", "WAITING": "waiting"},
+}
 
 
 def finite(number: Any) -> float | None:
@@ -59,6 +63,11 @@ class TrialData:
         if trial_queries.OVER_LIMIT in self.notes:
             return trial_queries.BROKE_LIMIT
         return self.state if self.paused_at is None else trial_queries.PAUSED
+
+    @property
+    def state_word(self) -> str:
+        """Return the state as a word, such as "paused"."""
+        return STATE_WORDS.get(self.shown_state, self.shown_state)
 
     @property
     def result(self) -> dict[str, Any]:

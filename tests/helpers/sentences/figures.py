@@ -47,6 +47,7 @@ SOME_PRUNED = plant(
 WENT_ON = run(0.5, curve=[0.1, 0.2, 0.3, 0.5], planned=4, first_pause=2)
 RESTS = run(0.3, {"lr": 1e-2}, state="PRUNED", curve=[0.1, 0.3], planned=4, first_pause=2, paused_at=2)
 PAUSED = plant(WENT_ON, RESTS, run(0.4, {"lr": 2e-3}, planned=1))
+BOTH = plant(WENT_ON, RESTS, STOPPED, run(0.4, {"lr": 2e-3}, planned=1))
 TRAINED = plant(run(0.5, curve=[0.4, 0.5], planned=3), run(0.4, {"lr": 1e-2}, planned=1))
 TABLE = plant(run(0.5, planned=1), run(0.4, {"lr": 1e-2}, planned=1), kind=StudyKind.TABLE, subject="t")
 FRONT = [(0.9, 1e6), (0.8, 2e4), (0.7, 3e4)]
@@ -114,6 +115,13 @@ FIGURES = (
     Sentence("two finished trials with different parameters are needed", ONE, SEARCHED),
     Sentence("Each line is a finished trial, from its parameters", SEARCHED, SOME_PRUNED),
     Sentence("Each line is a trial, from its parameters", SOME_PRUNED, SEARCHED),
+    Sentence(
+        "of a {} one, the best as far as it came.", SOME_PRUNED, SEARCHED, "value; of a pruned one, the best"
+    ),
+    Sentence("of a {} one, the best as far as it came.", PAUSED, SEARCHED, "value; of a paused one, the best"),
+    Sentence(
+        "of a {} one, the best as far as it came.", BOTH, SEARCHED, "value; of a pruned or paused one, the best"
+    ),
     Sentence("no finished trial", NOTHING, ONE, shown="Not drawn: no finished trial."),
     Sentence("{}: the best as far as they came", SOME_PRUNED, PAUSED, shown="pruned: the best as far"),
     Sentence("{}: the best as far as they came", PAUSED, SOME_PRUNED, shown="paused: the best as far"),
@@ -134,7 +142,11 @@ FIGURES = (
         "The best trial has {} = {}.", SEARCHED, BARE := plant(run(0.5, {}), run(0.4, {}), kinds={}), "has k = 8."
     ),
     Sentence("The best trial was drawn without {}.", CONDITIONAL, SEARCHED, "The best trial was drawn without k."),
-    Sentence("Pruned trials are shown as far as they came", SOME_PRUNED, SEARCHED),
+    Sentence("{} trials are shown as far as they came", SOME_PRUNED, SEARCHED, "0.001. Pruned trials are shown"),
+    Sentence("{} trials are shown as far as they came", PAUSED, SEARCHED, "0.001. Paused trials are shown"),
+    Sentence(
+        "{} trials are shown as far as they came", BOTH, SEARCHED, "0.001. Pruned and paused trials are shown"
+    ),
     Sentence(
         "{} finished trials, and two varied parameters that",
         CONDITIONAL,
@@ -234,7 +246,9 @@ FIGURES = (
         "Mean of each of the first 8 of 10 groups",
     ),
     Sentence("the band is one standard deviation of its trials.", BY_LOSS, ONE_EACH),
-    Sentence("Dashed: pruned and other trials that did not finish", SOME_PRUNED, SEARCHED),
+    Sentence("Dashed: trials that did not finish ({})", SOME_PRUNED, SEARCHED, "did not finish (pruned), as far"),
+    Sentence("Dashed: trials that did not finish ({})", PAUSED, SEARCHED, "did not finish (paused), as far"),
+    Sentence("Dashed: trials that did not finish ({})", BOTH, SEARCHED, "did not finish (paused, pruned), as far"),
     Sentence(
         "over a limit",
         OVER := plant(

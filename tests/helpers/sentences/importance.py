@@ -58,6 +58,12 @@ PRUNED = plant(
     *[replace(run(0.1, {"lr": 1e-5}, curve=[0.05], state="PRUNED"))] * 2,
 )
 
+BOTH_WAYS = plant(
+    *PRUNED.study.trials,
+    run(0.1, {"lr": 1e-5}, curve=[0.05], state="PRUNED", paused_at=1),
+)
+PAUSED = plant(*PRUNED.study.trials[:NUMBER], BOTH_WAYS.study.trials[-1])
+
 IMPORTANCE = (
     Sentence(
         "{} matters most: it explains {} {}.",
@@ -71,7 +77,14 @@ IMPORTANCE = (
         NEITHER,
         "between the values of 24 finished trials",
     ),
-    Sentence("{} finished and {}", PRUNED, RATE_MATTERS, "between the values of 24 finished and 2 pruned trials"),
+    Sentence("of the differences between the values of {}", PRUNED, NEITHER, "of 24 finished and 2 pruned trials"),
+    Sentence("of the differences between the values of {}", PAUSED, NEITHER, "of 24 finished and 1 paused trial."),
+    Sentence(
+        "of the differences between the values of {}",
+        BOTH_WAYS,
+        NEITHER,
+        "of 24 finished, 2 pruned and 1 paused trial.",
+    ),
     Sentence(
         "From {} no parameter can be told to matter", NEITHER, RATE_MATTERS, "From 24 finished trials no parameter"
     ),

@@ -142,7 +142,7 @@ def test_groups_have_a_band_of_the_trials_that_finished(studies: JoinedStudy) ->
     assert [(one.name, one.dashed) for one in band.series] == [
         ("loss=bce (3 trials)", False), ("loss=dice, not finished (1 trial)", True),
     ]  # fmt: skip
-    assert "Dashed: pruned" in band.note
+    assert "Dashed: trials that did not finish (pruned), as far as they came." in band.note
     loss = group_rows(compare_groups(studies.engine, "loss", "first", "loss"))
     assert loss[0]["best"] == pytest.approx(0.55)
 
