@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -40,5 +41,7 @@ def draw_shapes() -> None:
 
 
 def limit_shapes() -> None:
-    """Have as many shapes as the environment says."""
-    shapes.COUNT = int(os.environ.get(NUM_SHAPES, shapes.COUNT))
+    """Have as many shapes as the environment says, and then only one image explained after a trial."""
+    if NUM_SHAPES in os.environ:
+        shapes.COUNT = int(os.environ[NUM_SHAPES])
+        import_module("tuner.search.trial_pictures").MAX_EXPLAINED = 1  # type: ignore[attr-defined]

@@ -14,6 +14,9 @@ from typing import Any
 import psycopg
 import pytest
 
+# Nothing has to last, and autovacuum would go round hundreds of databases that are never used again.
+SWITCHED_OFF = ("fsync", "full_page_writes", "synchronous_commit", "autovacuum")
+
 
 @dataclass(frozen=True)
 class Postgres:
@@ -59,7 +62,8 @@ def postgres() -> Iterator[Postgres]:
         Path(tempfile.gettempdir()) / f"tuner-pg-{session}", cleanup_mode="delete"
     )
     found = Postgres(server)
-    found.run("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()")
+    settings = (f"ALTER SYSTEM SET {name} = off" for name in SWITCHED_OFF)
+    found.run(*settings, "SELECT pg_reload_conf()")
     yield found
     server.cleanup()
 

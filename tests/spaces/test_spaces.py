@@ -37,7 +37,7 @@ def test_it_is_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) < MOST_LINES
 
 
-@pytest.mark.parametrize("number", [8, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [4, pytest.param(64, marks=pytest.mark.slow)])
 def test_every_draw_can_be_trained(path: Path, number: int) -> None:
     space = load_space(str(path))
     draws = draw_recipes(space)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Iterator
+from functools import wraps
+from typing import Any
 
 import pytest
 from optuna.testing.pytest_storages import StorageTestCase
@@ -27,7 +29,22 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     engine.dispose()
 
 
+def in_test_all(test: Any) -> Any:
+    """Return a test of Optuna's that takes as long as ten others, for `make test-all`."""
+
+    @pytest.mark.slow
+    @wraps(test)
+    def costly(*args: Any, **kwargs: Any) -> None:
+        test(*args, **kwargs)
+
+    return costly
+
+
 class TestStorage(StorageTestCase):
+    test_get_all_studies = in_test_all(StorageTestCase.test_get_all_studies)
+    test_get_all_trials_not_modified = in_test_all(StorageTestCase.test_get_all_trials_not_modified)
+    test_get_trial = in_test_all(StorageTestCase.test_get_trial)
+
     @pytest.fixture
     def storage(self, opened: StudyStorage, request: pytest.FixtureRequest) -> Iterator[StudyStorage]:
         """An empty storage."""

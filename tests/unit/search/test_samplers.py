@@ -38,9 +38,9 @@ LEARNING = ["tpe", "early", "gp", "cmaes", "nsga2"]
 DRAWING = [name for name in SAMPLERS if name != "grid"]
 
 
-def costly(names: list[str]) -> list[Any]:
+def costly(names: list[str], slow: tuple[str, ...] = ("gp",)) -> list[Any]:
     """Return the names; gp, which takes as long as all others together, is left to `make test-all`."""
-    return [pytest.param(name, marks=[pytest.mark.slow] if name == "gp" else []) for name in names]
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in slow else []) for name in names]
 
 
 def info_of(sampler: str, direction: str = "minimize", **more: Any) -> StudyInfo:
@@ -54,7 +54,8 @@ def needs(sampler: str) -> str:
     return sampler
 
 
-@pytest.mark.parametrize("name", DRAWING)
+# Not by default: one that is Optuna's as it is, and one in the same wrapper as gp and cmaes.
+@pytest.mark.parametrize("name", costly(DRAWING, ("random", "nsga2")))
 class TestBasic(BasicSamplerTestCase):
     @pytest.fixture
     def sampler(self, name: str) -> Callable[[], BaseSampler]:
