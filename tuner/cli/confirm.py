@@ -20,7 +20,7 @@ from tuner.cli.options import (
     study_option,
     worker_options,
 )
-from tuner.wording import write_command
+from tuner.wording import free_folder, write_command
 
 if TYPE_CHECKING:
     from tuner.report.confirmation import Confirmation
@@ -105,4 +105,4 @@ def confirmation_lines(found: Confirmation | None) -> Iterator[str]:
     for one in found.candidates:
         yield f"  {one.name:<12} {found.metric} {one.spread}  {format_params(dict(one.params))}"
     yield from describe_confirmation(found)
-    yield f"next: {write_command('best', study=found.study.subject, export='best')}"
+    yield f"next: {write_command('best', study=found.study.subject, export=free_folder('best'))}"

@@ -117,7 +117,7 @@ def confirmed_section(found: Confirmation) -> dict[str, Any]:
         "headline": confirmation.describe_headline(found),
         "says": " ".join(describe_confirmation(found)),
         "table": Table(caption, ("candidate", "parameters", "in the search", *seeds, "mean"), rows, 0),
-        "command": write_command("best", study=found.study.subject, export="best"),
+        "command": write_command("best", study=found.study.subject, export=free_folder("best")),
     }
 
 
