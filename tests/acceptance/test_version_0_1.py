@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from helpers.command_line import glance, home_url, opened, rows, run
 from PIL import Image
 
 from tuner.study import queries, trial_queries
+from tuner.study.budget import read_budget
 from tuner.study.info import StudyKind
+from tuner.study.tables import create, study_table
 from tuner.study.trial_queries import TrialInfo
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "v0_1"
@@ -51,6 +54,27 @@ def test_the_studies_are_shown_with_the_kinds_of_their_failures(folder: Path) ->
     assert kinds["small"] == (StudyKind.SEARCH, "")
     assert kinds["small-table"] == (StudyKind.TABLE, "small")
     assert kinds["small-8-epochs"] == (StudyKind.EXTENSION, "small")
+
+
+def test_hours_that_were_not_counted_then_are_counted_by_the_trials(tmp_path: Path) -> None:
+    """The time in which any trial ran; the one that was put back has an epoch of 4.3 seconds."""
+    shutil.copytree(GOLDEN / "runs", tmp_path / "runs")
+    small = (34.653864 - 6.669172) + (36.026751 - 34.660739) + (36.489473 - 36.031651) + (36.975446 - 36.493714)
+    expected = {
+        "small": small + 4.344915348,
+        "small-table": (33.909228 - 9.049270) + (37.458861 - 34.052384),
+        "small-8-epochs": 30.411898 - 15.459447,
+    }
+    for _ in range(2):  # once only
+        told = json.loads(typed(tmp_path, "status", "--home", "runs", "--json"))
+        hours = {study["study"]: study["spent"]["hours"] for study in told}
+        assert hours == pytest.approx({name: seconds / 3600 for name, seconds in expected.items()}, abs=1e-8)
+    with opened(home_url(tmp_path / "runs")) as engine:
+        create(engine)
+        with engine.begin() as db:
+            db.execute(sa.update(study_table).values(clock_seconds=0.0))
+        create(engine)  # of this version now: nothing is counted again
+        assert read_budget(engine, queries.find_study(engine, "small").id).spent.hours == 0
 
 
 def test_the_best_trial_the_table_and_the_report_are_shown(folder: Path) -> None:

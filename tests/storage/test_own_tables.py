@@ -139,7 +139,7 @@ def test_an_older_schema_gets_its_columns_and_keeps_its_rows(storage_url: str) -
     with opened_bench(storage_url) as bench:
         study = bench.study()
         assert (study.num_trials, study.num_workers, study.stops, study.paused) == (3, 2, 0, 0)
-        assert (study.hours, study.gpu_hours, study.clock_seconds, study.gpu_seconds) == (None, None, 0, 0)
+        assert (study.hours, study.gpu_hours, study.gpu_seconds) == (None, None, 0)
         assert [(each.slot, each.deaths, each.attempt, each.wanted) for each in map(bench.claim, (0, 1))] == [
             (1, 0, 0, ""),
             (2, 1, 0, ""),

@@ -15,6 +15,7 @@ version 0.1 looks for it before it reads or writes.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -23,6 +24,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from tuner.errors import StorageError
 from tuner.study import database
+from tuner.study.optuna_tables import trials
 from tuner.wording import write_command
 
 SCHEMA = 3  # of our tables; 1 had no tuner_meta, 2 no paused trials: it would take them for pruned ones
@@ -134,11 +136,15 @@ def add_missing(engine: Engine) -> None:
     That version goes on working with them, as the number of its schema stays. Call under the creation lock.
     """
     before = set(sa.inspect(engine).get_table_names())
+    made_by = schema(engine)
+    is_earlier = study_table.name in before and (made_by is None or made_by[0] < SCHEMA)
     ours.create_all(engine)
     with engine.begin() as db:
         for table in ours.sorted_tables:
             if table.name in before:
                 add_columns(db, table)
+        if is_earlier:
+            count_earlier_hours(db)
 
 
 def add_columns(db: Connection, table: sa.Table) -> None:
@@ -165,6 +171,48 @@ def relax(db: Connection, table: sa.Table, column: sa.Column[Any]) -> None:
         table.create(db)
         db.execute(sa.text(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {table.name}_before"))
         db.execute(sa.text(f"DROP TABLE {table.name}_before"))
+
+
+def count_earlier_hours(db: Connection) -> None:
+    """Count the hours of studies whose clock never ran, by their trials: earlier, it ran only for limited hours.
+
+    They are the time in which any trial was trained. A trial that was put back or paused rested meanwhile, so it
+    counts as long as its epochs took.
+    """
+    is_new = study_table.c.clock_at.is_(None) & (study_table.c.clock_seconds == 0)
+    sums = sa.select(epoch_table.c.trial_id, sa.func.sum(epoch_table.c.seconds)).group_by(epoch_table.c.trial_id)
+    trained: dict[int, float] = {trial_id: float(seconds) for trial_id, seconds in db.execute(sums)}
+    query = (
+        sa.select(trials, claim_table.c.attempt, claim_table.c.paused_at)
+        .join(study_table, study_table.c.study_id == trials.c.study_id)
+        .outerjoin(claim_table, claim_table.c.trial_id == trials.c.trial_id)
+        .where(is_new, trials.c.datetime_start.is_not(None))
+    )
+    spans: dict[int, list[tuple[float, float]]] = {}
+    for row in db.execute(query):
+        begin, seconds = to_seconds(row.datetime_start), trained.get(row.trial_id, 0.0)
+        if row.datetime_complete is not None:
+            whole = to_seconds(row.datetime_complete) - begin
+            has_rested = row.paused_at is not None or (row.attempt or 0) > 1
+            seconds = min(seconds, whole) if has_rested else whole
+        spans.setdefault(row.study_id, []).append((begin, begin + seconds))
+    for study_id, some in spans.items():
+        same = study_table.c.study_id == study_id
+        db.execute(sa.update(study_table).where(same).values(clock_seconds=join_seconds(some)))
+
+
+def to_seconds(at: datetime) -> float:
+    """Return a time of Optuna's tables, which is in UTC, as seconds."""
+    return at.replace(tzinfo=UTC).timestamp()
+
+
+def join_seconds(spans: list[tuple[float, float]]) -> float:
+    """Return the length of the time that any of the spans covers."""
+    total, until = 0.0, float("-inf")
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return total
 
 
 def refuse_newer(engine: Engine) -> None:
