@@ -18,7 +18,7 @@ from helpers.fuzzing import Answer, Case, Ground, answer_problems, call, make_ca
 from fuzz import FAMILIES
 
 SEED = int(os.environ.get("TUNER_FUZZ_SEED", "0"))
-PARTS = 4  # of a family, for processes beside each other; half of them in `make test-all` only
+PARTS = 4  # of a family, for processes beside each other
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     yield Ground(tmp_path_factory.mktemp("fuzz"))
 
 
-@pytest.mark.parametrize("part", [0, 1, *(pytest.param(part, marks=pytest.mark.slow) for part in (2, 3))])
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bad_inputs_are_answered_well(family: str, part: int, ground: Ground) -> None:
     trials = [try_case(family, SEED, number, ground) for number in range(part, FAMILIES[family], PARTS)]
