@@ -221,7 +221,13 @@ def extract(archive: Path, aside: Path) -> None:
             check_inside(archive, member.name)
             check_link(archive, member)
         check_disk_space(aside.parent, sum(member.size for member in members))
-        packed_tar.extractall(aside, filter="data")
+        if hasattr(tarfile, "data_filter"):
+            packed_tar.extractall(aside, filter="data")
+            return
+        for member in members:  # before Python 3.11.4: what is left to the filter
+            member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
+            member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+        packed_tar.extractall(aside)
 
 
 def check_inside(archive: Path, name: str) -> None:

@@ -227,8 +227,9 @@ def plot_slice(study: StudyData, name: str) -> StudyFigure:
         says = f"The best trial has {name} = {format_param(study.best.params[name])}." if has else ""
         says = says or f"The best trial was drawn without {name}."
     if early:
-        states = " and ".join(early_words(early)).capitalize()
-        says += f" {states} trials are shown as far as they came, so their values are not final."
+        says += (
+            f" Those {' and '.join(early_words(early))} are shown as far as they came: their values are not final."
+        )
     log_x = is_number and study.is_log(name)
     log_y = needs_log(study.metric, [y for one in series for y in one.y])
     chart = Chart(title, name, study.metric, series, log_x=log_x, log_y=log_y, shade="trial")

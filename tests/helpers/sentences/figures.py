@@ -142,11 +142,9 @@ FIGURES = (
         "The best trial has {} = {}.", SEARCHED, BARE := plant(run(0.5, {}), run(0.4, {}), kinds={}), "has k = 8."
     ),
     Sentence("The best trial was drawn without {}.", CONDITIONAL, SEARCHED, "The best trial was drawn without k."),
-    Sentence("{} trials are shown as far as they came", SOME_PRUNED, SEARCHED, "0.001. Pruned trials are shown"),
-    Sentence("{} trials are shown as far as they came", PAUSED, SEARCHED, "0.001. Paused trials are shown"),
-    Sentence(
-        "{} trials are shown as far as they came", BOTH, SEARCHED, "0.001. Pruned and paused trials are shown"
-    ),
+    Sentence("Those {} are shown as far as they came", SOME_PRUNED, SEARCHED, "0.001. Those pruned are shown"),
+    Sentence("Those {} are shown as far as they came", PAUSED, SEARCHED, "0.001. Those paused are shown"),
+    Sentence("Those {} are shown as far as they came", BOTH, SEARCHED, "0.001. Those pruned and paused are shown"),
     Sentence(
         "{} finished trials, and two varied parameters that",
         CONDITIONAL,

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import runpy
+from contextlib import chdir
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -39,7 +40,8 @@ from tuner.wording import repeat_options
 def read_page(joined: JoinedStudy, folder: Path) -> PageReader:
     info = queries.find_study(joined.engine, None)
     reader = PageReader()
-    reader.feed(render_report(read_report(joined.engine, info, TrialArtifacts(Home(folder)))))
+    with chdir(folder):  # where no folder has the name that it advises for an export
+        reader.feed(render_report(read_report(joined.engine, info, TrialArtifacts(Home(folder)))))
     assert reader.open == []
     names = [attributes["id"] for _, attributes in reader.tags if attributes.get("id")]
     assert len(names) == len(set(names))

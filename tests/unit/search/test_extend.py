@@ -185,7 +185,8 @@ def test_typed_again_it_is_the_same_study_and_nothing_is_added(chain: Place) -> 
     assert first.value == second.value and first.attrs["goes_on_from"] != second.attrs["goes_on_from"]
 
 
-def test_the_command_says_what_came_of_it_and_what_is_next(chain: Place) -> None:
+def test_the_command_says_what_came_of_it_and_what_is_next(chain: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(chain.folder)
     typed = ["extend", "--study", "tiny", "--epochs", "2", "--home", str(chain.home.folder)]
     done = CliRunner().invoke(main, typed, env={"TUNER_STORAGE": None})
     assert done.exit_code == 0 and "study 'tiny-2-epochs': 1 of 1 trial ended" in done.stdout, done.stderr
