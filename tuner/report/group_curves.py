@@ -10,12 +10,14 @@ import numpy as np
 
 from tuner.plots.charts import Chart, Series, empty_chart
 from tuner.plots.colours import PALETTE
+from tuner.plots.labels import explain_short, shorten_names
 from tuner.plots.scales import metric_limits, needs_log
 from tuner.report.study_data import StudyData, TrialData, format_param
 from tuner.wording import pluralize
 
 SPLITS = ("train_", "val_", "test_")
 MOST_GROUPS = 8
+LONGEST_GROUP = 22  # characters of the name of a group in a legend, which says more about it
 BINS = 3  # groups of a number with many values
 
 
@@ -111,8 +113,9 @@ def group_curves(groups: TrialGroups, metric: str, title: str = "") -> Chart:
     Trials that did not finish are a dashed line of the same colour, as far as they came.
     """
     lines, states = list[Series](), dict[str, None]()
-    for (label, trials), colour in zip(groups[:MOST_GROUPS], cycle(PALETTE), strict=False):
-        done, early = split_finished(trials)
+    short = shorten_names([label for label, _ in groups[:MOST_GROUPS]], LONGEST_GROUP)
+    for (full, trials), colour in zip(groups[:MOST_GROUPS], cycle(PALETTE), strict=False):
+        label, (done, early) = short[full], split_finished(trials)
         if one := mean_series(label, done, add_split(metric)):
             lines.append(replace(one, colour=colour))
         if one := mean_series(f"{label}, not finished", early, add_split(metric)):
@@ -123,6 +126,8 @@ def group_curves(groups: TrialGroups, metric: str, title: str = "") -> Chart:
     note += "; the band is one standard deviation of its trials." if any(one.low for one in lines) else "."
     if states:
         note += f" Dashed: trials that did not finish ({', '.join(states)}), as far as they came."
+    if told := explain_short(short):
+        note = f"{note} In full: {told}."
     chart = metric_chart(title or metric_title(metric), metric, lines, note)
     is_cut = any(list(shown.low) != list(one.low) for shown, one in zip(chart.series, lines, strict=False))
     return replace(chart, note=f"{note} Bands are cut off at the lowest value.") if is_cut else chart

@@ -397,3 +397,14 @@ def test_bars_of_one_chart_have_one_width() -> None:
 
 def test_large_means_fit_into_cells() -> None:
     assert [format_mean(value) for value in (0.12345, 453.2, 5827.1, 2e7)] == ["0.123", "453", "5827", "2e+07"]
+
+
+def test_groups_of_alike_long_names_have_different_names_in_the_legend() -> None:
+    trials = tuple(
+        TrialData(at, "COMPLETE", 0.5, {}, {}, epochs=({"epoch": 1, "val_iou": 0.5},)) for at in range(4)
+    )
+    names = [f"model=my_company.models:resnet{size}_unet_with_attention" for size in (34, 50)]
+    chart = group_curves([(names[0], list(trials[:3])), (names[1], list(trials[3:]))], "iou")
+    shown = [one.name.partition(" (")[0] for one in chart.series]
+    assert len(set(shown)) == 2 and "34" in shown[0] and "50" in shown[1] and max(map(len, shown)) <= 22
+    assert all(f"{short} is {full}" in chart.note for short, full in zip(shown, names, strict=True))
