@@ -150,8 +150,9 @@ def set_axes(chart: Chart, axes: Axes) -> None:
     if names:
         shown = sorted(spaced_labels(len(names), MOST_LABELS))
         labels = [escape_text(chart.short_labels[names[at]]) for at in shown]
-        crowded = any(len(label) > 5 for label in labels) or len(labels) > 12
-        axes.set_xticks(shown, labels, **(TILTED if crowded else {}))
+        many = len(labels) > 12
+        tilted = TILTED | {"rotation": 60} if many else TILTED
+        axes.set_xticks(shown, labels, **(tilted if many or any(len(label) > 5 for label in labels) else {}))
         if len(names) < 3:
             axes.set_xlim(-1, len(names))  # a single bar would be as wide as the axes
     elif chart.log_x:

@@ -57,7 +57,9 @@ class Verdict:
     def remedy(self) -> str:
         """What to try, or ""; without a full stop."""
         if self.finds_nothing:
-            return "train for more epochs, with other learning rates and losses; check the data with tuner data"
+            return (
+                "train for more epochs, with other learning rates and losses; check the data with tuner data DATA"
+            )
         if self.sentence:
             return "train for more epochs, and try weights='frequency' in the loss or larger images"
         return ""

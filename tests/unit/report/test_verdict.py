@@ -59,7 +59,7 @@ def test_a_model_that_finds_nothing_is_not_shipped(
     said = shown(study, tmp_path, capsys)
     assert all(NOTHING in text and "Ship trial" not in text for text in said.values())
     assert "next: tuner report --study searched" in said["run"] and "--export" not in said["run"]
-    assert "check the data with tuner data" in said["run"] and "check the data" in said["best"]
+    assert "check the data with tuner data DATA" in said["run"] and "check the data" in said["best"]
     assert (
         "Do not ship trial 0 yet: it finds nothing yet (iou 0)." in said["page"] and "Do not ship" in said["note"]
     )
