@@ -84,5 +84,5 @@ def call(command: list[str]) -> None:
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     if done.returncode != (2 if any("absent" in part for part in command) else 0):
         raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
-    if "run" in command and done.returncode == 0 and "the budget is spent" not in done.stdout:
+    if "run" in command and done.returncode == 0 and "trials trained; to continue" not in done.stdout:
         raise RuntimeError(f"the study is not spent: {done.stdout}")

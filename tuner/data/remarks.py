@@ -79,10 +79,9 @@ def class_size_remarks(source: Source, findings: Mapping[str, Finding], classes:
         return
     middle = median(there.values())
     small = sum(size < SMALL_CLASS * middle for size in there.values())
-    yield (
-        f"classes of very different size: '{classes[least]}' has {pluralize(there[least], 'training image')}, "
-        f"'{classes[most]}' {there[most]}; {small} of {len(there)} below a tenth of the median, {middle:g}"
-    )
+    fewest = f"'{classes[least]}' has {pluralize(there[least], 'training image')}"
+    below = f"; {small} of {len(there)} below a tenth of the median, {middle:g}" if small else ""
+    yield f"classes of very different size: {fewest}, '{classes[most]}' {there[most]}{below}"
 
 
 def pixel_shares(source: Source, findings: Mapping[str, Finding]) -> dict[int, float]:

@@ -54,6 +54,12 @@ def test_uneven_and_tiny_classes_are_counted(tmp_path: Path) -> None:
     ]
 
 
+def test_of_small_classes_only_some_are_counted(tmp_path: Path) -> None:
+    assert sizes(make_pets(tmp_path / "pets", cat=60, cow=5, dog=6))[-1] == (
+        "classes of very different size: 'cow' has 5 training images, 'cat' 60"
+    )
+
+
 def test_even_classes_are_not_mentioned(tmp_path: Path) -> None:
     assert sizes(make_pets(tmp_path / "pets", cat=6, dog=7)) == []
 
