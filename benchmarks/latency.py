@@ -147,7 +147,7 @@ def take(session: Any) -> Any:
 
 def settle(session: Any) -> None:
     """Wait until everything is written."""
-    while session.sync.ended:
+    while session.sync.unwritten_trials():
         time.sleep(0.001)
 
 
