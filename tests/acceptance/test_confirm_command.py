@@ -7,12 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
-from helpers.command_line import children, home_url, opened, rows, run, running, wait_for, write_space
+from helpers.command_line import call, children, home_url, opened, rows, run, running, wait_for, write_space
 from helpers.image_folders import make_photos
 from helpers.postgres import Postgres, postgres
 
-from tuner.cli import main
 from tuner.study import queries, trial_queries
 from tuner.study.confirmations import CANDIDATE, read_test_looks
 
@@ -31,14 +29,6 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = call(folder, "run", "--space", "tiny.py", "--data", "photos", "--study", "s", "--trials", "2")
     assert done.exit_code == 0, done.stderr
     return folder
-
-
-def call(folder: Path, *args: str) -> Result:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.delenv("TUNER_STORAGE", raising=False)
-        return CliRunner().invoke(main, list(args))
 
 
 def runs_of(folder: Path) -> dict[tuple[str, int], float | None]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
-from helpers.command_line import home_url, opened, write_space
+from helpers.command_line import call, home_url, opened, write_space
 
-from tuner.cli import main
 from tuner.study import queries, trial_queries
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
@@ -19,14 +17,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("each")
     write_space(folder, epochs=2)
     return folder
-
-
-def call(folder: Path, *args: str) -> Result:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.delenv("TUNER_STORAGE", raising=False)
-        return CliRunner().invoke(main, list(args))
 
 
 def losses(folder: Path, study: str) -> list[tuple[str, str]]:

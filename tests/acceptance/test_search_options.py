@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from helpers.command_line import home_url, opened, write_space
+from helpers.command_line import call, home_url, opened, write_space
 
-from tuner.cli import main
 from tuner.study import queries, trial_queries
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
@@ -36,14 +34,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.write_text(f"{path.read_text()}\nfrom tuner import search\n{text}\n")
     (folder / "own_sampler.py").write_text("def mine(seed):\n    raise ValueError('not yet')\n")
     return folder
-
-
-def call(folder: Path, *args: str) -> Result:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.delenv("TUNER_STORAGE", raising=False)
-        return CliRunner().invoke(main, list(args))
 
 
 def params_of(folder: Path, study: str) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.browser import CHROMIUM, chromium, dashboard
+from helpers.browser import CHROMIUM, SPACE, chromium, dashboard
 from helpers.command_line import run
 
 pytestmark = [
@@ -16,24 +16,13 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
     pytest.mark.xdist_group("dashboard"),
 ]
-SPACE = """
-from tuner import Recipe, maximize, use
-
-GOAL = maximize("iou")
-
-
-def suggest(trial):
-    lr = trial.suggest_float("lr", 1e-3, 1e-2, log=True)
-    data = use("shapes", image_size=32)
-    return Recipe("binary", data, use("unet", k=4), use("bce"), use("adam", lr=lr), epochs=2)
-"""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a study of two trials was run."""
     folder = tmp_path_factory.mktemp("dashboard")
-    (folder / "tiny.py").write_text(SPACE)
+    (folder / "tiny.py").write_text(SPACE.format(epochs=2))
     assert run(folder, "run", "--space", "tiny.py", "--trials", "2").returncode == 0
     return folder
 

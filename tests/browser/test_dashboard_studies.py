@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.browser import CHROMIUM, chromium, dashboard
+from helpers.browser import CHROMIUM, SPACE, chromium, dashboard
 from helpers.command_line import run, start_python, wait_for
 from helpers.search_studies import add, open_study, study_data
 
@@ -26,17 +26,6 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
     pytest.mark.xdist_group("dashboard"),
 ]
-SPACE = """
-from tuner import Recipe, maximize, use
-
-GOAL = maximize("iou")
-
-
-def suggest(trial):
-    lr = trial.suggest_float("lr", 1e-3, 1e-2, log=True)
-    data = use("shapes", image_size=32)
-    return Recipe("binary", data, use("unet", k=4), use("bce"), use("adam", lr=lr), epochs=EPOCHS)
-"""
 PANEL = """
 [...document.querySelectorAll('.js-plotly-plot')]
     .filter(plot => JSON.stringify(plot.layout.xaxis ?? '').includes('Hyperparameter Importance'))
@@ -72,7 +61,7 @@ def test_the_panel_of_importances_draws_the_numbers_of_the_report(page: Any, tmp
 
 
 def test_a_study_is_deleted_with_its_files_once_nobody_works_on_it(page: Any, tmp_path: Path) -> None:
-    (tmp_path / "tiny.py").write_text(SPACE.replace("EPOCHS", "100000"))
+    (tmp_path / "tiny.py").write_text(SPACE.format(epochs=100_000))
     begin = ("run", "--space", "tiny.py", "--trials", "1", "--artifacts", str(tmp_path / "store"))
     worker = start_python("tuner.cli", *begin, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                           env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
@@ -109,7 +98,7 @@ def delete(page: Any, address: str) -> None:
 
 
 def test_the_commands_go_on_after_the_study_is_deleted(page: Any, tmp_path: Path) -> None:
-    (tmp_path / "tiny.py").write_text(SPACE.replace("EPOCHS", "1"))
+    (tmp_path / "tiny.py").write_text(SPACE.format(epochs=1))
     again = ("run", "--space", "tiny.py", "--trials", "1")
     assert run(tmp_path, *again).returncode == 0
     with dashboard(tmp_path) as address:

@@ -17,6 +17,17 @@ from typing import Any
 from helpers.fork_server import start_python
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SPACE = """
+from tuner import Recipe, maximize, use
+
+GOAL = maximize("iou")
+
+
+def suggest(trial):
+    lr = trial.suggest_float("lr", 1e-3, 1e-2, log=True)
+    data = use("shapes", image_size=32)
+    return Recipe("binary", data, use("unet", k=4), use("bce"), use("adam", lr=lr), epochs={epochs})
+"""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner, Result
 
 from helpers.fork_server import NAME, start_python
+from tuner.cli import main
 from tuner.study import database, queries
 from tuner.study.queries import StudySummary
 
@@ -76,6 +79,15 @@ def start(folder: Path, *args: str | Path, max_bytes: int = -1, **env: str) -> s
         start_new_session=True,
     )
     return process
+
+
+def call(folder: Path, *args: str) -> Result:
+    """The command line in this process, as it is typed in a folder; its workers are processes of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.delenv("TUNER_STORAGE", raising=False)
+        return CliRunner().invoke(main, list(args))
 
 
 def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
