@@ -154,12 +154,12 @@ class Study:
 
         Default path: STUDY-report.html. An existing file is replaced only with `force`.
         """
-        from tuner.cli.report import open_artifacts
         from tuner.report.html import write_page
         from tuner.report.page import read_report, render_report, report_path
+        from tuner.report.trial_files import open_artifacts
 
         file = report_path(self._info, None if path is None else to_path("path", path, "FILE"), force)
-        artifacts = open_artifacts(self._engine, str(self._home.folder), None)
+        artifacts = open_artifacts(self._engine, self._home, None)
         with repeat_options(**self._place()):
             page = render_report(read_report(self._engine, self._info, artifacts))
         write_page(page, file)
@@ -189,17 +189,12 @@ class Study:
         StudyError if no trial is complete, `pick` chooses none, or the trial has no weights.
         """
         from tuner.artifacts.attempts import open_attempts
-        from tuner.artifacts.optuna_store import open_trial_artifacts
         from tuner.export.best_trial import check_exportable, find_best, find_shipped, find_trial
         from tuner.export.bundle import export_bundle
 
         folder = to_path("path", path)
         if trial is None and pick is None:
-            best = find_shipped(
-                self._engine,
-                self.name,
-                lambda info: open_trial_artifacts(open_attempts(self._home, info.artifacts)),
-            )
+            best = find_shipped(self._engine, self.name, self._home, None)
         elif trial is None:
             best = find_best(self._engine, self.name, str(pick))
         elif pick is not None:

@@ -61,7 +61,6 @@ def confirm(
       tuner confirm --study pets --top 5 --seeds 5
       tuner confirm --trial 3 --trial 17 --no-default
     """
-    from tuner.artifacts.optuna_store import open_trial_artifacts
     from tuner.errors import StudyError
     from tuner.search import confirm as confirm_module
     from tuner.search.run import RunOptions
@@ -78,13 +77,12 @@ def confirm(
     if done.error:
         click.echo(f"tuner: {done.error}", err=True)
     engine = open_engine(storage, home)
-    from tuner.artifacts.attempts import open_attempts
     from tuner.report.confirmation import read_confirmation
+    from tuner.report.trial_files import open_artifacts
     from tuner.study import queries
 
     info = queries.find_study(engine, done.study)
-    artifacts = open_trial_artifacts(open_attempts(place, given.artifacts or info.artifacts))
-    found = read_confirmation(engine, info, artifacts)
+    found = read_confirmation(engine, info, open_artifacts(engine, place, given.artifacts))
     engine.dispose()
     if as_json:
         echo_json(found.to_json() if found else {})

@@ -72,8 +72,6 @@ def best(
       tuner best --pick 'iou:2,params:1'
       tuner best --trial 3 --export third
     """
-    from tuner.artifacts.attempts import open_attempts
-    from tuner.artifacts.optuna_store import open_trial_artifacts
     from tuner.export.best_trial import check_exportable, find_best, find_shipped, find_trial
 
     if number is not None and pick is not None:
@@ -84,11 +82,10 @@ def best(
     elif pick is not None:
         found = find_best(engine, study, pick)
     else:
-        found = find_shipped(
-            engine, study, lambda info: open_trial_artifacts(open_attempts(place, artifacts or info.artifacts))
-        )
+        found = find_shipped(engine, study, place, artifacts)
     if folder:
         check_exportable(found)
+        from tuner.artifacts.attempts import open_attempts
         from tuner.export.bundle import export_bundle
         from tuner.export.card import predict_command
         from tuner.paths import expand_path
@@ -98,6 +95,14 @@ def best(
         export_bundle(found, found.fetch_files(attempts), expand_path(folder), force)
     if as_json:
         return echo_json(found.to_json() | ({"exported": folder} if folder else {}))
+    print_best(found)
+    if folder:
+        command = predict_command(folder, Recipe.from_json(found.trial.attrs["recipe"]), "IMAGE...")
+        click.echo(f"exported to {folder}; use it with: {command}")
+
+
+def print_best(found: BestTrial) -> None:
+    """Print how the trial came to be chosen, its parameters and metrics, and what it does not find."""
     click.echo(
         f"{found.study.name}: trial {found.trial.number}, {found.study.goal.metric} {found.trial.value:.4f}"
     )
@@ -121,9 +126,6 @@ def best(
     if found.verdict.sentence:
         click.echo(f"  {found.verdict.sentence}; {found.verdict.remedy}")
     print_front(found)
-    if folder:
-        command = predict_command(folder, Recipe.from_json(found.trial.attrs["recipe"]), "IMAGE...")
-        click.echo(f"exported to {folder}; use it with: {command}")
 
 
 def print_front(found: BestTrial) -> None:

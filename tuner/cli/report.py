@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     from tuner.plots.charts import Chart
 
 
-def open_artifacts(engine: Engine, home: str, artifacts: str | None) -> TrialArtifacts:
-    """Return the artifacts of all studies: in the home and in the stores recorded on the studies."""
-    from tuner.artifacts.optuna_store import TrialArtifacts
-    from tuner.artifacts.store import open_store
-    from tuner.study import queries
-
-    noted = [info.artifacts for info in queries.read_studies(engine)]
-    return TrialArtifacts(to_home(home), [open_store(url) for url in dict.fromkeys([artifacts, *noted]) if url])
-
-
 @click.command()
 @storage_options
 @artifacts_option
@@ -53,12 +43,13 @@ def report(
     from tuner.paths import expand_path
     from tuner.report.html import write_figures, write_page
     from tuner.report.page import read_report, render_report, report_path
+    from tuner.report.trial_files import open_artifacts
     from tuner.study import queries
 
     engine = open_engine(storage, home)
     info = queries.find_study(engine, study)
     file = report_path(info, expand_path(out) if out else None, force)
-    found = read_report(engine, info, open_artifacts(engine, home, artifacts))
+    found = read_report(engine, info, open_artifacts(engine, to_home(home), artifacts))
     write_page(render_report(found), file)
     click.echo(escape(str(file)))
     for path in write_figures(found.figures, expand_path(figures), kind) if figures else []:
@@ -101,6 +92,7 @@ def compare(
     from tuner.errors import StudyError
     from tuner.paths import expand_path
     from tuner.report.html import check_output, write_charts_file
+    from tuner.report.trial_files import open_artifacts
 
     if parameter and trials:
         raise StudyError("give either trial numbers, or --by PARAM to compare groups of trials.")
@@ -111,7 +103,7 @@ def compare(
         heading, lines, names, charts, note = compare_groups(engine, parameter, study, metric)
     else:
         heading, lines, names, charts, note = compare_trials(
-            engine, trials, study, metric, open_artifacts(engine, home, artifacts)
+            engine, trials, study, metric, open_artifacts(engine, to_home(home), artifacts)
         )
     if out:
         write_charts_file(charts, expand_path(out), heading)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from sqlalchemy.engine import Engine
 
 from tuner.artifacts.attempts import AttemptFiles
 from tuner.errors import StudyError
-from tuner.paths import Run, attempt_of
+from tuner.paths import Home, Run, attempt_of
 from tuner.study import confirmations, epoch_queries, front, queries, trial_queries, trial_rows
 from tuner.study.front import FrontTrial
 from tuner.study.info import StudyInfo
@@ -21,7 +21,6 @@ from tuner.wording import write_command
 HAVE_WEIGHTS = ("--state", "complete", "--state", "paused")  # of `tuner trials`
 
 if TYPE_CHECKING:
-    from tuner.artifacts.optuna_store import TrialArtifacts
     from tuner.report.confirmation import Confirmation
 
 
@@ -111,13 +110,14 @@ def find_best(engine: Engine, name: str | None, pick: str | None = None) -> Best
     )
 
 
-def find_shipped(engine: Engine, name: str | None, artifacts: Callable[[StudyInfo], TrialArtifacts]) -> BestTrial:
+def find_shipped(engine: Engine, name: str | None, home: Home, artifacts: str | None) -> BestTrial:
     """Return the trial to ship: the best run of the confirmed winner, else the best trial of the search."""
     info = queries.find_study(engine, name)
     if confirming := confirmations.find_confirmation(engine, info):
         from tuner.report.confirmation import read_confirmation
+        from tuner.report.trial_files import open_artifacts
 
-        found = read_confirmation(engine, confirming, artifacts(confirming))
+        found = read_confirmation(engine, confirming, open_artifacts(engine, home, artifacts))
         if found and found.is_confirmed:
             run = find_trial(engine, confirming.name, found.best_run)
             return replace(run, pick="", state="", confirmation=found)

@@ -17,10 +17,17 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import Engine
 
 from tuner.artifacts.optuna_store import TrialArtifacts
-from tuner.report.resampling import ImageGroups, bootstrap_means, choose_groups
+from tuner.report.resampling import ImageGroups, bootstrap_means, choose_groups, pooled_variance
 from tuner.report.study_data import StudyData, TrialData, read_study
 from tuner.report.trial_files import image_groups, image_scores, is_higher_better, read_details
-from tuner.study.confirmations import CANDIDATE, DEFAULT, LookAtTest, find_confirmation, read_test_looks
+from tuner.study.confirmations import (
+    CANDIDATE,
+    DEFAULT,
+    LookAtTest,
+    choose_run,
+    find_confirmation,
+    read_test_looks,
+)
 from tuner.study.info import StudyInfo
 from tuner.study.verdict import Verdict, judge_trial
 from tuner.wording import pluralize
@@ -158,8 +165,7 @@ def assess_confirmation(study: StudyData, details_of: Any, looks: Sequence[LookA
         key=lambda one: (-len(one.values), -one.mean if study.maximizes else one.mean, one.name),
     )
     winner = candidates[0]
-    trials = by_name[winner.name].values()
-    best_run = max(trials, key=lambda one: (one.final_value if study.maximizes else -one.final_value, -one.number))
+    best_run = choose_run(by_name[winner.name].values(), study.maximizes)
     found = Confirmation(
         study.info,
         study.metric,
@@ -203,7 +209,7 @@ def add_images(
     ours = scores[found.winner.name]
     sizes = {len(one) for some in scores.values() for one in some.values()}
     if not ours or len(sizes) != 1:
-        noise, free = pooled_noise([[run.final_value for run in runs.values()] for runs in by_name.values()])
+        noise, free = pooled_variance([[run.final_value for run in runs.values()] for runs in by_name.values()])
         sign = 1 if found.study.is_maximized else -1
         values = {one.name: one.values for one in found.candidates}
         leads = [lead_by_values(found.winner.values, values[name], name, sign, noise, free) for name in rivals]
@@ -212,8 +218,8 @@ def add_images(
     average = np.mean(list(ours.values()), axis=0)
     groups = choose_groups(average.tolist(), image_groups(details) or {})
     means = {name: [float(one.mean()) for one in some.values()] for name, some in scores.items()}
-    noise, free = pooled_noise([*means.values()])
-    own = pooled_noise([means[found.winner.name]]) if len(ours) > 2 else (noise, free)
+    noise, free = pooled_variance([*means.values()])
+    own = pooled_variance([means[found.winner.name]]) if len(ours) > 2 else (noise, free)
     interval = None if groups.are_few else widen(average, groups, *own, len(ours))
     leads = [] if groups.are_few else [
         lead_by_images(ours, scores[name], name, groups, 1 if up else -1, noise, free) for name in rivals
@@ -226,13 +232,6 @@ def add_images(
         groups=groups,
         leads=tuple(replace(lead, metric=measured) for lead in leads if lead),
     )
-
-
-def pooled_noise(values: Sequence[Sequence[float]]) -> tuple[float, int]:
-    """Return the variance between runs of the same candidate, over all candidates, and its degrees of freedom."""
-    squares = sum((value - fmean(some)) ** 2 for some in values for value in some)
-    free = sum(len(some) - 1 for some in values)
-    return (squares / free if free else 0.0), free
 
 
 def widen(average: NDArray[np.float64], groups: ImageGroups, noise: float, free: int, runs: int) -> Interval:
@@ -298,7 +297,7 @@ def half_width(parts: Sequence[tuple[float, float]]) -> float:
     return float(stdtrit(free, 0.5 + CONFIDENCE / 2)) * math.sqrt(total)
 
 
-def describe_headline(found: Confirmation) -> str:
+def advise_shipping(found: Confirmation) -> str:
     """Return whether to ship the best run of the winner."""
     run = f"trial {found.best_run} of {found.study.name}"
     if not found.is_confirmed:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +146,13 @@ def predict_interval(scores: Sequence[float], groups: ImageGroups) -> tuple[floa
     if min(scores) >= 0 and max(scores) <= 1:
         low, high = max(0.0, low), min(1.0, high)
     return float(low), float(high)
+
+
+def pooled_variance(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """Return the variance of values within their groups, over all groups, and its degrees of freedom."""
+    squares = sum((value - fmean(some)) ** 2 for some in groups for value in some)
+    free = sum(len(some) - 1 for some in groups)
+    return (squares / free if free else 0.0), free
 
 
 def share_ahead(

@@ -9,10 +9,9 @@ from typing import Any
 
 from tuner.goal import describe_limits
 from tuner.recipe import Recipe
-from tuner.report import confirmation
 from tuner.report.advice import Advice, describe_no_advice, extend_command, recipe_to_space, run_command
 from tuner.report.certainty import SURE, Certainty, describe_certainty, format_share
-from tuner.report.confirmation import Confirmation, describe_confirmation
+from tuner.report.confirmation import Confirmation, advise_shipping, describe_confirmation
 from tuner.report.figures import FRONT
 from tuner.report.resampling import DRAWS
 from tuner.report.study_data import STATE_WORDS, StudyData, TrialData, finite, format_param, join_numbers
@@ -50,6 +49,10 @@ class ReportData:
     others: Sequence[TrialPicture]  # predictions of the next best trials
     verdict: Verdict = Verdict()  # what the chosen trial does not find
     confirmation: Confirmation | None = None  # of its best trials, with fresh seeds
+
+    @property
+    def is_confirmed(self) -> bool:
+        return self.confirmation is not None and self.confirmation.is_confirmed
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def confirmed_section(found: Confirmation) -> dict[str, Any]:
         f"Candidates and their {found.metric} with fresh seeds; one that could no longer win got no further seed."
     )
     return {
-        "headline": confirmation.describe_headline(found),
+        "headline": advise_shipping(found),
         "says": " ".join(describe_confirmation(found)),
         "table": Table(caption, ("candidate", "parameters", "in the search", *seeds, "mean"), rows, 0),
         "command": write_command("best", study=found.study.subject, export=free_folder("best")),
@@ -123,7 +126,7 @@ def confirmed_section(found: Confirmation) -> dict[str, Any]:
 
 def describe_headline(page: ReportData, chosen: TrialData) -> str:
     """Return whether to use the chosen trial; once others are confirmed, that it is the best of the search."""
-    if page.confirmation and page.confirmation.is_confirmed:
+    if page.is_confirmed:
         return f"By the values of {page.study.info.name} alone, trial {chosen.number} is the best."
     return page.verdict.headline(chosen.number)
 
@@ -242,12 +245,11 @@ def best_section(page: ReportData, trial: TrialData) -> dict[str, Any]:
 
 def describe_role(page: ReportData, chosen: TrialData) -> str:
     """Return what the chosen trial is: to be shipped, unless it finds too little or others are confirmed."""
-    is_confirmed = page.confirmation is not None and page.confirmation.is_confirmed
-    if page.verdict.is_usable and not is_confirmed:
+    if page.verdict.is_usable and not page.is_confirmed:
         return TO_SHIP
     if chosen is not page.study.best:
         return "as good as the best, and cheaper"
-    return "the best of the study" if is_confirmed else "the best so far"
+    return "the best of the study" if page.is_confirmed else "the best so far"
 
 
 def needs_trust(trial: TrialData) -> bool:

@@ -8,12 +8,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from sqlalchemy.engine import Engine
+
 from tuner.artifacts.optuna_store import TrialArtifacts
+from tuner.artifacts.store import open_store
+from tuner.paths import Home
 from tuner.report.on_demand import DETAILS, DrawRequest, open_artifact
 from tuner.report.resampling import ImageGroups, choose_groups
 from tuner.report.study_data import TrialData, finite
+from tuner.study import queries
 from tuner.study.trial_queries import FINISHED
 from tuner.train import details
+
+
+def open_artifacts(engine: Engine, home: Home, artifacts: str | None) -> TrialArtifacts:
+    """Return the artifacts of all studies: in the home, in the given store, and in the stores of studies."""
+    noted = [info.artifacts for info in queries.read_studies(engine)]
+    return TrialArtifacts(home, [open_store(url) for url in dict.fromkeys([artifacts, *noted]) if url])
 
 
 def read_details(trial: TrialData, artifacts: TrialArtifacts) -> dict[str, Any]:

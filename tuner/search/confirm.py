@@ -6,24 +6,23 @@ that can no longer win are dropped.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import optuna
 from optuna.distributions import BaseDistribution, json_to_distribution
+from optuna.trial import FrozenTrial
 from sqlalchemy.engine import Engine
 
 from tuner.artifacts.attempts import open_attempts
-from tuner.artifacts.store import open_store, probe_store
 from tuner.errors import DataError, SpaceError, StudyError, TunerError, first_line, format_names
 from tuner.export.evaluate import score_on_test
 from tuner.fleet.placement import prepare_workers
 from tuner.paths import attempt_of
 from tuner.recipe import Recipe
+from tuner.search.earlier_studies import frozen_trials, open_earlier
 from tuner.search.objective import fit_to_study, resolve_weights
 from tuner.search.racing import select_racers
 from tuner.search.recipe_changes import find_changes
@@ -32,7 +31,7 @@ from tuner.search.sampling import hash_seed
 from tuner.space.child import SpaceProcess
 from tuner.space.drawing import Choice, inspect_space
 from tuner.space.space import find_space
-from tuner.study import confirmations, database, queries, tables, trial_queries
+from tuner.study import confirmations, database, queries, trial_queries
 from tuner.study.commands import find_source, read_command
 from tuner.study.confirmations import CANDIDATE, DEFAULT, LookAtTest, confirmation_name
 from tuner.study.info import StudyInfo, StudyKind
@@ -42,7 +41,6 @@ from tuner.study.trial_list import GivenTrial, add_given_trials
 from tuner.study.trial_queries import OPEN, TrialInfo
 
 WAIT_SECONDS = 2.0  # between looks at what other hosts train
-log = logging.getLogger("tuner")
 
 
 @dataclass(frozen=True)
@@ -94,11 +92,7 @@ def prepare_confirmation(
 ) -> tuple[JoinedStudy, list[Candidate]]:
     """Return the study of the confirmation, created or joined, and the candidates."""
     url = request.options.url
-    if database.is_absent(url):
-        raise StudyError(f"no study yet in {database.hide_password(url)}; there are no trials to confirm.")
-    if request.options.artifacts:
-        probe_store(open_store(request.options.artifacts))
-    engine = tables.open_to_read(url)
+    engine = open_earlier(url, request.options.artifacts, "confirm")
     try:
         with database.convert_errors(url):
             info = find_searched(engine, request.study)
@@ -120,7 +114,8 @@ def prepare_confirmation(
                 f"the default of the space is not trained: {first_line(error)}; --space PATH names another file"
             )
     joined = join_study(url, confirmation_info(info))
-    candidates = [make_candidate(trial, joined, info) for trial in chosen]
+    frozen = frozen_trials(joined, info)
+    candidates = [make_candidate(trial, frozen[trial.number]) for trial in chosen]
     if default and not any(is_same_recipe(default.recipe, one.recipe) for one in candidates):
         candidates.append(default)
     elif default:
@@ -167,9 +162,7 @@ def select_trials(trials: Sequence[TrialInfo], info: StudyInfo, request: Confirm
     return list(distinct.values())[: request.top]
 
 
-def make_candidate(trial: TrialInfo, joined: JoinedStudy, info: StudyInfo) -> Candidate:
-    searched = optuna.load_study(study_name=info.name, storage=joined.storage)
-    (frozen,) = [one for one in searched.get_trials(deepcopy=False) if one.number == trial.number]
+def make_candidate(trial: TrialInfo, frozen: FrozenTrial) -> Candidate:
     recipe = Recipe.from_json(trial.attrs["recipe"])
     return Candidate(f"trial {trial.number}", trial.params, recipe, frozen.distributions, trial.value)
 
@@ -184,7 +177,13 @@ def make_default(space: str, info: StudyInfo, samples: Sequence[StoredSample]) -
     path = find_space(space)
     with SpaceProcess(path) as process:
         data = None if info.rehearsal else info.data
-        choice = Choice(None, data, info.layout or None, info.rehearsal, info.shrink, info.shorten)
+        choice = Choice(
+            data=data,
+            layout=info.layout or None,
+            rehearse=info.rehearsal,
+            shrink=info.shrink,
+            shorten=info.shorten,
+        )
         drawn = inspect_space(process, choice)
         if changes := find_changes(samples, process):
             raise SpaceError(f"{path} makes other recipes now ({changes[0]})")
@@ -286,9 +285,7 @@ def look_at_test_split(
         if trial.state == "COMPLETE" and trial.value is not None
         and trial.attrs.get(CANDIDATE, {}).get("name") == winner
     ]  # fmt: skip
-    best = runs[0]
-    for run in runs[1:]:
-        best = run if info.goal.is_better(run.value or 0.0, best.value or 0.0) else best
+    best = confirmations.choose_run(runs, info.is_maximized)
     with joined.engine.connect() as db:
         looks = confirmations.read_test_looks(db, info.id)
     if any(look.trial == best.number for look in looks):

@@ -6,19 +6,41 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import optuna
 from optuna.trial import FrozenTrial
+from sqlalchemy.engine import Engine
 
+from tuner.artifacts.store import open_store, probe_store
 from tuner.errors import StudyError, bullets, did_you_mean, format_names
 from tuner.search.ranks import normal_scores
 from tuner.search.sampling import FINISHED, rank_trial
 from tuner.study import database, queries, tables
 from tuner.study.earlier import EarlierStudy
 from tuner.study.info import StudyInfo
+from tuner.study.study import JoinedStudy
 from tuner.study.trial_reader import read_trials
 
 MOST_TRIALS = 100  # of an earlier study: the best half, and of the others every so many
 NUM_FIRST = 3  # of its best points
 Parameters = Mapping[str, Mapping[str, Any]]
+
+
+def open_earlier(url: str, artifacts: str | None, purpose: str) -> Engine:
+    """Return an engine to read trials from that are to be used again; StudyError if there are none.
+
+    A given artifact store is tried first, so that nothing is created for one that does not answer.
+    """
+    if database.is_absent(url):
+        raise StudyError(f"no study yet in {database.hide_password(url)}; there are no trials to {purpose}.")
+    if artifacts:
+        probe_store(open_store(artifacts))
+    return tables.open_to_read(url)
+
+
+def frozen_trials(joined: JoinedStudy, info: StudyInfo) -> dict[int, FrozenTrial]:
+    """Return the trials of an earlier study of the same database by their numbers, as Optuna has them."""
+    earlier = optuna.load_study(study_name=info.name, storage=joined.storage)
+    return {trial.number: trial for trial in earlier.get_trials(deepcopy=False)}
 
 
 def collect_earlier(

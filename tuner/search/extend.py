@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import optuna
 from sqlalchemy.engine import Engine
 
 from tuner.artifacts.attempts import AttemptFiles, open_attempts
-from tuner.artifacts.store import open_store, probe_store
 from tuner.errors import PartError, StudyError, did_you_mean, first_line, first_lines, format_names
 from tuner.fleet.placement import prepare_workers
 from tuner.paths import attempt_of
 from tuner.recipe import Recipe
+from tuner.search.earlier_studies import frozen_trials, open_earlier
 from tuner.search.run import RunOptions, RunResult, ViewFactory, run_workers
-from tuner.study import database, queries, tables, trial_queries
+from tuner.study import database, queries, trial_queries
 from tuner.study.format import format_epoch
 from tuner.study.info import StudyInfo, StudyKind
 from tuner.study.study import JoinedStudy, join_study
@@ -55,11 +54,7 @@ def prepare_extension(request: ExtendRequest) -> tuple[JoinedStudy, list[str]]:
     Return it with notices to show before it starts.
     """
     url = request.options.url
-    if database.is_absent(url):
-        raise StudyError(f"no study yet in {database.hide_password(url)}; there are no trials to extend.")
-    if request.options.artifacts:
-        probe_store(open_store(request.options.artifacts))
-    engine = tables.open_to_read(url)
+    engine = open_earlier(url, request.options.artifacts, "extend")
     try:
         with database.convert_errors(url):
             info = find_parent(engine, request)
@@ -178,8 +173,7 @@ def extension_items(
     joined: JoinedStudy, info: StudyInfo, chosen: list[TrialInfo], epochs: int
 ) -> Iterator[GivenTrial]:
     """Yield each trial with its parameters and its recipe for more epochs."""
-    earlier = optuna.load_study(study_name=info.name, storage=joined.storage)
-    frozen = {trial.number: trial for trial in earlier.get_trials(deepcopy=False)}
+    frozen = frozen_trials(joined, info)
     for trial in chosen:
         recipe = Recipe.from_json(trial.attrs["recipe"]).with_epochs(epochs)
         attempt = attempt_of(trial.attrs)

@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from tuner.report.resampling import pooled_variance
+
 LEAST_CHANCE = 0.27  # divided by the number of seeds: below this chance of being ahead at the end, one is dropped
 
 
@@ -45,9 +47,6 @@ def select_racers(
 
 def estimate_noise(values: Mapping[str, Sequence[float]], searched: Mapping[str, float]) -> tuple[float, int]:
     """Return the standard deviation of a value between runs of the same recipe, and its degrees of freedom."""
-    squares, free = 0.0, 0
-    for name, some in values.items():
-        runs = [*some, *([searched[name]] if name in searched else [])]
-        squares += sum((value - fmean(runs)) ** 2 for value in runs)
-        free += len(runs) - 1
-    return (math.sqrt(squares / free) if free else 0.0), free
+    runs = [[*some, *([searched[name]] if name in searched else [])] for name, some in values.items()]
+    variance, free = pooled_variance(runs)
+    return math.sqrt(variance), free

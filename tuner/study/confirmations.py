@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sqlalchemy.engine import Connection, Engine
 
@@ -26,6 +27,25 @@ class LookAtTest:
     trial: int
     scores: dict[str, float]
     at: str
+
+
+class FinishedRun(Protocol):
+    """A trial with a value."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def value(self) -> float | None: ...
+
+
+Run = TypeVar("Run", bound=FinishedRun)
+
+
+def choose_run(runs: Iterable[Run], maximizes: bool) -> Run:
+    """Return the best run of a candidate, which is scored on the test split and exported; of equals the first."""
+    sign = 1.0 if maximizes else -1.0
+    return max(runs, key=lambda run: (sign * (run.value or 0.0), -run.number))
 
 
 def confirmation_name(study: str) -> str:

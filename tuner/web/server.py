@@ -13,12 +13,10 @@ from typing import Any
 from wsgiref.headers import Headers
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from sqlalchemy.engine import Engine
-
 from tuner.artifacts.optuna_store import TrialArtifacts
-from tuner.artifacts.store import open_store
 from tuner.errors import StorageError, TunerError
 from tuner.paths import Home
+from tuner.report.trial_files import open_artifacts
 from tuner.study import database, queries
 from tuner.web.api_requests import ApiMiddleware
 from tuner.web.artifacts import ArtifactMiddleware
@@ -134,12 +132,6 @@ def open_server(app: App, options: ServerOptions) -> WSGIServer:
         raise TunerError(
             f"port {options.port} of {options.host} cannot be used ({error.strerror}). Choose another with --port."
         ) from error
-
-
-def open_artifacts(engine: Engine, home: Home, artifacts: str | None) -> TrialArtifacts:
-    """Return the artifacts of all studies: in the home, in the given store, and in the stores of studies."""
-    noted = [info.artifacts for info in queries.read_studies(engine)]
-    return TrialArtifacts(home, [open_store(url) for url in dict.fromkeys([artifacts, *noted]) if url])
 
 
 def preload(studies: StudyApi) -> None:
